@@ -1,0 +1,89 @@
+#include "backends/placement.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/base/scope.h"
+
+#define SHARDS_MAX 32
+#define OVERRIDE   "--provider-limit-override"
+
+static int check_numbers(int k, int m, int insist, struct err *e)
+{
+	if (k < 1 || m < 0 || k + m < 2 || k + m > SHARDS_MAX)
+		return err_set(
+		    e, -EINVAL,
+		    "k = %d, m = %d: k must be at least 1, m at least 0, and k + m from 2 to %d", k,
+		    m, SHARDS_MAX);
+	if (insist)
+		return 0;
+	if (k == 1)
+		return err_set(e, -EPERM,
+			       "k = 1 is replication: every single provider holds all of the "
+			       "(encrypted) data. Give " OVERRIDE " if that is what you want");
+	if (m == 0)
+		return err_set(
+		    e, -EPERM,
+		    "m = 0: the loss of any one backend would lose the drive. Give " OVERRIDE
+		    " if that is what you want");
+	return 0;
+}
+
+static int check_places(const struct backend_url *urls, int n, struct err *e)
+{
+	char *places[SHARDS_MAX] = { 0 };
+	int rc = 0;
+
+	for (int i = 0; i < n && !rc; i++) {
+		places[i] = backend_url_place(&urls[i]);
+		if (!places[i])
+			rc = err_set(e, -ENOMEM, "out of memory");
+		for (int j = 0; j < i && !rc; j++)
+			if (strcmp(places[i], places[j]) == 0)
+				rc = err_set(e, -EEXIST,
+					     "backends %d and %d are the same place (%s): each "
+					     "shard needs one of its own",
+					     j + 1, i + 1, places[i]);
+	}
+	for (int i = 0; i < n; i++)
+		free(places[i]);
+	return rc;
+}
+
+static int check_providers(const struct backend_url *urls, int k, int m, struct err *e)
+{
+	for (int i = 0; i < k + m; i++) {
+		int count = 0;
+
+		for (int j = 0; j < k + m; j++)
+			count += strcmp(urls[i].provider, urls[j].provider) == 0;
+		if (count > m)
+			return err_set(
+			    e, -EPERM,
+			    "provider \"%s\" would hold %d of %d shards: its loss, more than m = "
+			    "%d, would lose the drive. Spread the backends, raise m, "
+			    "or give " OVERRIDE,
+			    urls[i].provider, count, k + m, m);
+		if (count >= k)
+			return err_set(
+			    e, -EPERM,
+			    "provider \"%s\" would hold %d shards: with k = %d it could rebuild "
+			    "all of the (encrypted) data. Spread the backends, raise k, "
+			    "or give " OVERRIDE,
+			    urls[i].provider, count, k);
+	}
+	return 0;
+}
+
+int placement_check(const struct backend_url *urls, int k, int m, int insist, struct err *e)
+{
+	int rc = check_numbers(k, m, insist, e);
+
+	if (!rc)
+		rc = check_places(urls, k + m, e);
+	/* Who insists has seen, and accepted, what the rest would say. */
+	if (!rc && !insist)
+		rc = check_providers(urls, k, m, e);
+	return rc;
+}
