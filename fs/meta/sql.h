@@ -1,0 +1,74 @@
+/* Every SQL statement of the folder, by name. Prepared on first use, kept prepared. */
+#ifndef FS_META_SQL_H
+#define FS_META_SQL_H
+
+enum sql_id {
+	SQL_NODE_GET,
+	SQL_NODE_INSERT,
+	SQL_NODE_UPDATE,
+	SQL_NODE_DELETE,
+	SQL_NODE_ORPHANS,
+	SQL_LINK_GET,
+	SQL_LINK_PUT,
+	SQL_LINK_DELETE,
+	SQL_NAME_GET,
+	SQL_NAME_INSERT,
+	SQL_NAME_RETARGET,
+	SQL_NAME_DELETE,
+	SQL_NAME_PAGE,
+	SQL_NAME_ANY,
+	SQL_XATTR_GET,
+	SQL_XATTR_PUT,
+	SQL_XATTR_DELETE,
+	SQL_XATTR_LIST,
+	SQL_XATTR_ANY,
+	SQL_RUN_PAGE,
+	SQL_RUN_BEFORE,
+	SQL_RUN_INSERT,
+	SQL_RUN_RESIZE,
+	SQL_RUN_DELETE,
+	SQL_RUN_TAKE,
+	SQL_RUN_ANY,
+	SQL_RUN_OF_SEGMENT,
+	SQL_SEGMENT_GET,
+	SQL_SEGMENT_INSERT,
+	SQL_SEGMENT_UPDATE,
+	SQL_SEGMENT_DELETE,
+	SQL_SEGMENT_EACH,
+	SQL_INDEX_GET,
+	SQL_INDEX_PUT,
+	SQL_INDEX_DELETE,
+	SQL_CODING_GET,
+	SQL_CODING_INSERT,
+	SQL_CODING_STATE,
+	SQL_CODING_DELETE,
+	SQL_CODING_OF_SEGMENT,
+	SQL_CODING_EACH,
+	SQL_SHARD_PUT,
+	SQL_SHARD_DELETE,
+	SQL_DRIVE_GET,
+	SQL_DRIVE_PUT,
+	SQL_DRIVE_DELETE,
+	SQL_LOCAL_GET,
+	SQL_LOCAL_PUT,
+	SQL_LOCAL_DELETE,
+	SQL_OUTBOX_PUT,
+	SQL_OUTBOX_EACH,
+	SQL_OUTBOX_SUM,
+	SQL_OUTBOX_TRIM,
+	SQL_SUMS_GET,
+	SQL_SUMS_PUT,
+	SQL_MAX_INO,
+	SQL_COUNT
+};
+
+extern const char *const sql_text[SQL_COUNT];
+
+/* Streams of whole tables, for snapshots: key columns first, then the row. In the order of enum
+ * outbox_table, from index 1. */
+extern const char *const sql_snapshot[];
+
+/* sql_schema[v] takes a database from version v to v + 1. */
+extern const char *const sql_schema[];
+
+#endif
