@@ -1,0 +1,201 @@
+/* The contract over mem, file and every layer; and the whole stack. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/layers.h"
+#include "backends/health.h"
+#include "backends/mem.h"
+#include "backends/registry.h"
+#include "backends/stack.h"
+#include "tests/unit/contract.h"
+
+static void close_plain(struct contract_place *p)
+{
+	backend_destroy(p->b);
+}
+
+static const char *opened(struct contract_place *p, struct backend *b)
+{
+	ck_assert_ptr_nonnull(b);
+	p->b = b;
+	return NULL;
+}
+
+static const char *open_mem(struct contract_place *p)
+{
+	return opened(p, mem_open(NULL, 0, 0));
+}
+
+static const char *open_mem_threads(struct contract_place *p)
+{
+	return opened(p, mem_open(NULL, 3, 0));
+}
+
+static const char *open_mem_late(struct contract_place *p)
+{
+	return opened(p, mem_open(NULL, 2, 200000));
+}
+
+static struct backend *file_open(const char *path, const struct backend_env *env)
+{
+	struct backend_url u;
+	struct backend *b;
+	struct err e = { 0 };
+	char url[128];
+
+	snprintf(url, sizeof(url), "file://%s", path);
+	ck_assert_msg(backend_url_parse(url, &u, &e) == 0, "%s", e.text);
+	ck_assert_msg(backend_open(&u, env, &b, &e) == 0, "%s", e.text);
+	backend_url_release(&u);
+	return b;
+}
+
+static const char *open_file(struct contract_place *p)
+{
+	struct backend_env env = { 0 };
+
+	p->state = malloc(64);
+	tmp_folder(p->state);
+	return opened(p, file_open(p->state, &env));
+}
+
+static const char *open_file_bound(struct contract_place *p)
+{
+	static const uint8_t drive[16] = "0123456789abcde", uuid[16] = "backend's uuid.";
+	struct backend_env env = { .drive = drive, .uuid = uuid };
+	struct err e = { 0 };
+	struct backend *b;
+
+	p->state = malloc(64);
+	tmp_folder(p->state);
+	b = file_open(p->state, &env);
+	ck_assert_msg(backend_claim(b, drive, uuid, &e) == 0, "%s", e.text);
+	return opened(p, b);
+}
+
+static void close_file(struct contract_place *p)
+{
+	backend_destroy(p->b);
+	tmp_folder_remove(p->state);
+	free(p->state);
+}
+
+static const char *open_retry(struct contract_place *p)
+{
+	return opened(p, layer_retry(mem_open(NULL, 3, 0), 4));
+}
+
+static const char *open_limit(struct contract_place *p)
+{
+	return opened(p, layer_limit(mem_open(NULL, 3, 0), 2, 0, 0));
+}
+
+static const char *open_limit_sync(struct contract_place *p)
+{
+	return opened(p, layer_limit(mem_open(NULL, 0, 0), 1, 1ull << 32, 1ull << 32));
+}
+
+static const char *open_stats(struct contract_place *p)
+{
+	return opened(p, layer_stats(mem_open(NULL, 3, 0)));
+}
+
+static const char *open_fault(struct contract_place *p)
+{
+	return opened(p, layer_fault(mem_open(NULL, 3, 0), NULL, 0));
+}
+
+static const char *open_health(struct contract_place *p)
+{
+	return opened(p, layer_health(mem_open(NULL, 3, 0), NULL, NULL));
+}
+
+static const char *open_stack(struct contract_place *p)
+{
+	struct backend_stack_opts o = { .in_flight = 4, .fault = 1 };
+	struct backend_stack_handles h;
+
+	return opened(p, backend_stack(mem_open(NULL, 3, 0), &o, &h));
+}
+
+static const char *open_stack_file(struct contract_place *p)
+{
+	struct backend_stack_opts o = { .in_flight = 16 };
+	struct backend_stack_handles h;
+	const char *why = open_file_bound(p);
+
+	p->b = backend_stack(p->b, &o, &h);
+	ck_assert_ptr_nonnull(p->b);
+	ck_assert_ptr_eq(p->b, h.health);
+	return why;
+}
+
+/* Faults that repetitions overcome do not show. */
+static const char *open_flaky(struct contract_place *p)
+{
+	static struct fault_rule rules[] = {
+		{ .op = -1,
+		  .prefix = "",
+		  .skip = 2,
+		  .times = 1,
+		  .action = FAULT_RESULT,
+		  .result = -EAGAIN },
+		{ .op = BACKEND_GET,
+		  .prefix = "",
+		  .skip = 1,
+		  .times = 1,
+		  .action = FAULT_RESULT,
+		  .result = -EBADMSG },
+	};
+	struct backend_stack_opts o = { .fault = 1, .rules = rules, .nrules = 2 };
+	struct backend_stack_handles h;
+
+	return opened(p, backend_stack(mem_open(NULL, 2, 0), &o, &h));
+}
+
+static const struct contract_factory factories[] = {
+	{ "mem", open_mem, close_plain },
+	{ "mem_threads", open_mem_threads, close_plain },
+	{ "mem_late", open_mem_late, close_plain },
+	{ "file", open_file, close_file },
+	{ "file_bound", open_file_bound, close_file },
+	{ "retry", open_retry, close_plain },
+	{ "limit", open_limit, close_plain },
+	{ "limit_sync", open_limit_sync, close_plain },
+	{ "stats", open_stats, close_plain },
+	{ "fault", open_fault, close_plain },
+	{ "health", open_health, close_plain },
+	{ "stack", open_stack, close_plain },
+	{ "stack_file", open_stack_file, close_file },
+	{ "flaky", open_flaky, close_plain },
+};
+
+START_TEST(test_contract_run)
+{
+	struct backend *b = mem_open(NULL, 0, 0);
+
+	contract_run(b, "all/", 0);
+	backend_destroy(b);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("backends");
+	TCase *tc = tcase_create("run");
+	SRunner *r;
+	int failed;
+
+	contract_add(s, factories, (int)(sizeof(factories) / sizeof(factories[0])));
+	tcase_add_test(tc, test_contract_run);
+	tcase_set_timeout(tc, 60);
+	suite_add_tcase(s, tc);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
