@@ -377,12 +377,12 @@ START_TEST(cancel_storm)
 	struct backend *b = layer_stats(
 	    layer_retry(layer_limit(layer_fault(mem_open(NULL, 3, 100000), r, 3), 8, 0, 0), 5));
 	struct flight_req *q = calloc(N, sizeof(*q));
-	uint8_t byte = 0;
+	uint8_t *bytes = calloc(N, 1); /* one each: gets write what puts would read */
 	struct flight f;
 
 	flight_init(&f);
 	for (int i = 0; i < N; i++) {
-		flight_req_init(&q[i], &f, i % 4 == 3 ? BACKEND_DELETE : i % 3, "k", &byte, 1);
+		flight_req_init(&q[i], &f, i % 4 == 3 ? BACKEND_DELETE : i % 3, "k", bytes + i, 1);
 		backend_submit(b, &q[i].req);
 		if (i % 7 == 0)
 			backend_cancel(b, &q[i / 2].req);
@@ -394,6 +394,7 @@ START_TEST(cancel_storm)
 		ck_assert_int_eq(q[i].dones, 1);
 	backend_destroy(b);
 	flight_release(&f);
+	free(bytes);
 	free(q);
 }
 END_TEST
