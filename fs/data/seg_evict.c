@@ -45,6 +45,7 @@ static int copy_over(struct segstore *st, struct seg *s, const char *from, const
 		unlink(tmp);
 		return rc;
 	}
+	(void)failpoint("cache.copied");
 	pthread_mutex_lock(&st->lock);
 	if (s->body && s->body->fd >= 0)
 		dup3(out, s->body->fd, O_CLOEXEC);
@@ -150,8 +151,12 @@ static uint64_t evict_one(struct segstore *st, struct seg *s, uint64_t want)
 
 	seg_path(st, s, s->place, path);
 	int whole = want >= s->disk || s->place == PLACE_STAGING;
+	(void)failpoint("cache.evict");
+	if (s->place == PLACE_STAGING)
+		(void)failpoint("cache.evict.staged");
 	if (!whole) {
 		freed = punch(path, s, want);
+		(void)failpoint("cache.punched");
 		whole = !freed || s->punched >= s->length;
 	}
 	int gone = whole && (!unlink(path) || errno == ENOENT);

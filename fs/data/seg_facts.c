@@ -91,6 +91,7 @@ static void facts_committed(void *arg, int result)
 {
 	struct facts *f = arg;
 
+	(void)failpoint("stored.committed");
 	pthread_mutex_lock(&f->st->lock);
 	if (!result)
 		f->s->present_durable = f->present;
@@ -113,7 +114,9 @@ static int facts_write(struct segstore *st, struct seg *s, const uint8_t set[16]
 {
 	struct segment_row r;
 
-	int rc = coding_set_present(st->meta, set, present, suspect);
+	int rc = failpoint("stored.rows");
+	if (!rc)
+		rc = coding_set_present(st->meta, set, present, suspect);
 	if (rc || !stored)
 		return rc;
 	rc = segment_get(st->meta, s->num, &r);
@@ -195,8 +198,10 @@ void seg_report_shards(struct segstore *st, struct seg *s, uint32_t missing, uin
 			seg_verify_due(st, i);
 		}
 	}
-	if (gone | wrong)
+	if (gone | wrong) {
+		(void)failpoint("heal.doubt");
 		seg_push_facts(st, s);
+	}
 }
 
 /* --- for segstore_wait --- */

@@ -441,10 +441,12 @@ static void drop_files(void *arg)
 	struct seg *s = d->s;
 	char path[SEG_PATH_MAX];
 
+	(void)failpoint("drop.unlink");
 	if (s->place != PLACE_NONE) {
 		seg_path(st, s, s->place, path);
 		unlink(path);
 	}
+	(void)failpoint("drop.done");
 	pthread_mutex_lock(&st->lock);
 	seg_account_begin_locked(st, s);
 	s->place = PLACE_NONE;
@@ -488,7 +490,9 @@ static int drop_row(struct segstore *st, struct seg *s)
 {
 	struct segment_row r;
 
-	int rc = segment_get(st->meta, s->num, &r);
+	int rc = failpoint("drop.row");
+	if (!rc)
+		rc = segment_get(st->meta, s->num, &r);
 	if (rc)
 		return rc;
 	if (r.live)

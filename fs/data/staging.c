@@ -288,6 +288,8 @@ static int seal_all(struct seg *s, uint32_t first, struct append *a)
 		if (!rc)
 			rc = segio_seal(&s->body->cipher, first + (uint32_t)i, x, a->data[i],
 					rec + SEG_RECORD_HEADER);
+		if (!rc)
+			rc = failpoint("stage.sealed");
 		if (rc) { /* The number is consumed: a void record stands there (I3). */
 			memset(rec + SEG_RECORD_HEADER, 0, ext_sealed(x, s->k));
 			x->flags |= EXT_VOID;
