@@ -11,6 +11,9 @@ PREFIX ?= /usr/local
 # mount(8) looks for mount.skyflok nowhere else.
 SBINDIR ?= /usr/sbin
 MESON_OPTIONS ?=
+# System tests at a time: most wait more than they work.
+TEST_JOBS ?= 2
+export TEST_JOBS
 SANITIZED_TESTS ?= cmd dispersal posix kill
 # What has threads of its own, and a mount.
 TSAN_UNIT ?= check_workq check_backends check_layers check_file check_fanout check_meta_crash check_volume_threads check_segstore check_control

@@ -156,6 +156,8 @@ struct seg_open {
 	uint32_t finished_pos;  /* by lock: its end */
 	uint32_t pending;       /* by lock: appends that are sealing */
 	uint32_t written;       /* of the pass: bytes in the file */
+	uint32_t zeroed;        /* of the pass: blocks below are written, if only with zeros */
+	uint32_t small_syncs;   /* of the pass: how many in a row brought little */
 	uint32_t synced;        /* by lock: bytes that fdatasync confirmed */
 	atomic_uint released;   /* bytes below were given back to the kernel: read the file */
 	int index_done;         /* of the pass: the index record is in the region */

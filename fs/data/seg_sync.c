@@ -14,6 +14,8 @@
 #include "fs/base/file.h"
 
 #define PASS_MAX    16
+#define SMALL_SYNC  (64u << 10)
+#define ZERO_AHEAD  (256u << 10)
 #define FLUSH_TICK  (250 * NS_PER_MS)
 #define COMMIT_WAIT (500 * NS_PER_MS) /* how long a closed segment waits for somebody's commit */
 
@@ -69,6 +71,24 @@ static int index_append(struct seg *s)
 	return rc;
 }
 
+/* Programs that sync every few kilobytes (databases, logs) pay for each sync's commit of the
+ * filesystem's journal when that turns unwritten blocks into written ones; over blocks that hold
+ * zeros already it is data alone (measured: half the time). Recovery ends at zeros as it does at a
+ * torn record. */
+static void zero_ahead(struct segstore *st, struct seg *s, uint32_t added)
+{
+	static const uint8_t zeros[ZERO_AHEAD];
+	struct seg_open *o = s->open;
+	uint64_t from = MAX(o->written, o->zeroed);
+
+	o->small_syncs = added <= SMALL_SYNC ? o->small_syncs + 1 : 0;
+	if (o->small_syncs < 2 || o->written + SMALL_SYNC <= o->zeroed || from >= st->target)
+		return;
+	uint64_t n = MIN(st->target - from, (uint64_t)ZERO_AHEAD);
+	if (!file_pwrite(s->body->fd, zeros, n, from))
+		o->zeroed = (uint32_t)(from + n);
+}
+
 static int no_space(int rc)
 {
 	return rc == -ENOSPC || rc == -EDQUOT;
@@ -95,10 +115,13 @@ static int pass_write(struct segstore *st, struct pass_seg *p)
 		if (!rc)
 			rc = file_pwrite(s->body->fd, o->region->p + o->written,
 					 p->end - o->written, o->written);
+		uint32_t added = p->end - o->written;
 		if (!rc)
 			o->written = p->end;
 		else if (!no_space(rc))
 			o->broken = 1;
+		if (!rc && !p->closing)
+			zero_ahead(st, s, added);
 	}
 	if (!rc && o->index_done && ftruncate(s->body->fd, (off_t)p->end)) {
 		rc = -errno;
