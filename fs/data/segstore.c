@@ -146,11 +146,24 @@ void seg_account_end_locked(struct segstore *st, struct seg *s)
 	account(st, s, 1);
 }
 
+uint64_t seg_spare_locked(const struct segstore *st)
+{
+	uint64_t sum = 0;
+
+	list_for_each (l, &st->opens) {
+		const struct seg_open *o = list_entry(l, struct seg_open, link);
+		sum += o->allocated > o->pos ? o->allocated - o->pos : 0;
+	}
+	return sum;
+}
+
 void segstore_state(struct segstore *st, struct segstore_state *out)
 {
 	SCOPE_LOCK(&st->lock);
 	*out = st->sums;
-	out->cap = st->cap;
+	out->cap = st->cap_set;
+	out->room = st->cap;
+	out->spare_bytes = seg_spare_locked(st);
 	out->losses_survivable = st->m;
 	for (int i = 0; i <= st->n; i++) {
 		if (!st->by_present[i])

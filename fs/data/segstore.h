@@ -144,7 +144,9 @@ int segstore_continues(struct segstore *st, uint32_t seg, uint32_t first, uint64
 struct segstore_state {
 	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n: cannot be evicted */
 	uint64_t cached_bytes; /* evictable */
-	uint64_t cap;
+	uint64_t spare_bytes;  /* taken on the disk ahead of content that is still to come */
+	uint64_t cap;          /* as given */
+	uint64_t room;         /* of that, what staged, spare and cached bytes may take together */
 	uint32_t open, closed, uploading, stored, dispersed, dropped; /* segments */
 	uint32_t below_n; /* uploaded segments that miss shards: the heal queue */
 	uint64_t to_upload_bytes, heal_bytes; /* left to send */

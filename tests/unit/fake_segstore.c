@@ -529,7 +529,9 @@ void segstore_state(struct segstore *st, struct segstore_state *out)
 {
 	SCOPE_LOCK(&st->lock);
 
-	*out = (struct segstore_state){ .staged_bytes = st->s.staged, .cap = st->o.cap };
+	*out = (struct segstore_state){ .staged_bytes = st->s.staged,
+					.cap = st->o.cap,
+					.room = st->o.cap };
 }
 
 int segstore_where(struct segstore *st, uint32_t seg, struct seg_where *out)
