@@ -179,6 +179,7 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.timeout = s->o->timeout,
 		.commit_interval = s->o->commit,
 		.fsync_cloud = s->o->fsync,
+		.fsync_timeout = s->o->fsync_timeout,
 		.quorum = (int)s->o->quorum,
 	};
 
@@ -290,7 +291,8 @@ static int wind_up(struct serve *s)
 	drain_tick(s);
 	say_left(s, rc);
 	phase_set(s, PHASE_CLOSING);
-	closed = close_drive(s, clock_mono_ns() + CLOSE_LIMIT);
+	/* The time for uploads is over: what is still in flight is cut off, and put again later. */
+	closed = close_drive(s, clock_mono_ns() + (rc ? 0 : CLOSE_LIMIT));
 	if (closed)
 		log_error("not everything could be committed to %s: %s", s->paths->state,
 			  strerror(-closed));

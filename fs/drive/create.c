@@ -101,7 +101,7 @@ static void undo_create(const struct paths *p, const struct config *c, uint32_t 
 	struct undo u = { .c = c, .todo = claimed };
 	struct err e = { 0 };
 
-	if (claimed && !backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, u.backends, &e)) {
+	if (claimed && !backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, NULL, u.backends, &e)) {
 		each_backend(c->n, undo_one, &u);
 		backends_close(u.backends, c->n);
 	} else if (claimed) {
@@ -453,7 +453,7 @@ int destroy_drive(const struct paths *p, const struct config *c, int force,
 		  struct destroy_report *r, struct err *e)
 {
 	struct destroy d = { .c = c, .r = r, .progress = progress, .arg = arg };
-	int rc = backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, d.backends, e);
+	int rc = backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, NULL, d.backends, e);
 
 	memset(r, 0, sizeof(*r));
 	if (rc)

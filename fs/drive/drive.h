@@ -22,6 +22,7 @@ struct drive_opts {
 	int64_t timeout;         /* ns: deadline of what programs wait for */
 	int64_t commit_interval; /* ns */
 	int fsync_cloud;
+	int64_t fsync_timeout; /* ns, of such an fsync */
 	int quorum; /* 0: every healthy backend */
 };
 
