@@ -98,7 +98,8 @@ struct backend_ops {
 	/* Optional: -EOPNOTSUPP when unknown; local and quick only. */
 	int (*space)(struct backend *b, uint64_t *total, uint64_t *avail);
 	/* Optional: binds the place to the drive: writes a marker that later requests verify.
-	 * -EEXIST (filled): it holds another drive or other files. Blocks. */
+	 * -EEXIST (filled): it holds another drive or other files. -EINPROGRESS: no clear answer
+	 * came, the marker may be there. Blocks. */
 	int (*claim)(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],
 		     struct err *e);
 	/* Optional: takes back what claim wrote, if it is this drive's, and folders that are empty
@@ -116,8 +117,8 @@ struct backend {
 	const struct backend_ops *ops;
 	struct backend *below; /* layers: what is underneath, else NULL */
 	int64_t timeout;       /* default ns for a request; 0: BACKEND_TIMEOUT. Layers inherit it */
-	/* Atomic, NULL: none. Not 0: the blocking wrappers, and claim, unclaim and verify of clouds,
-	 * cancel what they wait for and end in -ECANCELED. Layers inherit it. */
+	/* Atomic, NULL: none. Not 0: the blocking wrappers, and claim, unclaim and verify of
+	 * clouds, cancel what they wait for and end in -ECANCELED. Layers inherit it. */
 	const int *stop;
 	char name[64]; /* for logs and status: "acme DE-FRA" or "file:/srv/a" */
 };

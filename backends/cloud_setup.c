@@ -8,7 +8,7 @@
 #include "fs/base/file.h"
 #include "fs/base/scope.h"
 
-#define CLAIM_TIMEOUT (60 * NS_PER_S)
+#define CLAIM_TIMEOUT (30 * NS_PER_S)
 
 int cloud_flag(const struct backend_url *u, const char *name, int dflt, struct err *e)
 {
@@ -298,9 +298,11 @@ int cloud_claim(struct backend *b, const uint8_t drive[16], const uint8_t uuid[1
 	/* Two drives may be created at the same moment: who came first has it. */
 	if (r == -EEXIST && !marker_get(b, found, CLAIM_TIMEOUT))
 		return marker_compare(c, found, want, e);
-	return r ? err_set(e, r, "%s: %s%s cannot be written: %s", b->name, c->prefix, CLOUD_MARKER,
-			   strerror(-r))
-		 : 0;
+	if (!r)
+		return 0;
+	err_set(e, r, "%s: %s%s cannot be written: %s", b->name, c->prefix, CLOUD_MARKER,
+		strerror(-r));
+	return r == -ETIMEDOUT || r == -EAGAIN || r == -EIO ? -EINPROGRESS : r;
 }
 
 int cloud_verify(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],

@@ -111,7 +111,10 @@ void segstore_unref(struct segstore *st, uint32_t seg);
 /* --- reading --- */
 struct seg_miss {
 	uint32_t seg, first, count; /* extents that are not here */
+	int64_t deadline;           /* of fetching them; 0: the store's timeout, from then on */
 };
+/* By when a read that begins now has to have ended: now + timeout. */
+int64_t segstore_deadline(const struct segstore *st);
 /* Copies len bytes of the file content of extents first, first+1, ... starting `skip` bytes in
  * (skip may span extents). 0; -EAGAIN: not all local, *miss says what to fetch; -EBADMSG: local
  * bytes are wrong and no backend can help (not uploaded yet); -EINVAL: beyond the segment; -EIO:

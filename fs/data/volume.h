@@ -151,9 +151,10 @@ void volume_read_cancel(struct volume *v, struct read_op *op);
 int volume_write(struct volume *v, uint64_t ino, uint64_t off, const void *buf, size_t len,
 		 int from_cache, const struct cred *cred, void (*done)(void *arg, int result),
 		 void *arg);
-int volume_fsync(struct volume *v, uint64_t ino, int datasync, void (*done)(void *arg, int result),
-		 void *arg); /* also folders; ino 0: everything. With fsync_cloud: -ETIMEDOUT, or -EIO
-				when too few backends can be reached; then it is durable here */
+int volume_fsync(
+    struct volume *v, uint64_t ino, int datasync, void (*done)(void *arg, int result),
+    void *arg); /* also folders; ino 0: everything. With fsync_cloud: -ETIMEDOUT, or -EIO
+		   when too few backends can be reached; then it is durable here */
 int volume_fallocate(struct volume *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
 		     const struct cred *cred);
 /* SEEK_DATA, SEEK_HOLE. -ENXIO beyond the end. */

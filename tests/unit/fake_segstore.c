@@ -436,7 +436,7 @@ int segstore_read(struct segstore *st, uint32_t seg, uint32_t first, uint64_t sk
 	if (g->dropped || g->refs <= 0)
 		abort(); /* named without a reference, or after it went */
 	if (st->remote && !g->pinned && g->synced == g->n) {
-		*miss = (struct seg_miss){ seg, first, 1 };
+		*miss = (struct seg_miss){ .seg = seg, .first = first, .count = 1 };
 		return -EAGAIN;
 	}
 	for (; len; first++) {
@@ -469,6 +469,12 @@ static void run_fetch(void *arg)
 		f->seg = NULL;
 	pthread_mutex_unlock(&st->lock);
 	f->done(f->arg, rc);
+}
+
+int64_t segstore_deadline(const struct segstore *st)
+{
+	(void)st;
+	return clock_mono_ns() + 30 * NS_PER_S;
 }
 
 struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *miss,
