@@ -124,6 +124,12 @@ const struct option_def mount_option_table[] = {
 	  .arg = "TIME",
 	  .help = "How long the daemon goes on uploading after an unmount; the rest stays safe in "
 		  "staging until the next mount" },
+	{ .name = "restart",
+	  .type = OPT_FLAG,
+	  AT(restart),
+	  .help = "Mount again at once when the daemon is killed or crashes (up to 5 times a "
+		  "minute); a second process watches it. Needs passfile or keyfile. Where systemd "
+		  "watches, skyflok@NAME.service does the same" },
 	{ .name = "attr-timeout",
 	  .type = OPT_DURATION,
 	  AT(attr_timeout),
