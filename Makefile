@@ -4,12 +4,16 @@
 #   make check-clouds the tests over real servers of S3, Azure and Google on loopback
 #   make quickstart   a drive over six local folders, for looking at;  make quickstart-clean removes it
 #   make bench        figures beside passthrough_ll and gocryptfs
+#   make bench-clouds figures over S3 with 30 ms round trip beside rclone and s3fs; bench-tail: reads with one place ten times slower
 #   make deps         installs what the build needs (Debian); deps-check, deps-bench what those need
 BUILD ?= build
 PREFIX ?= /usr/local
 # mount(8) looks for mount.skyflok nowhere else.
 SBINDIR ?= /usr/sbin
 MESON_OPTIONS ?=
+# System tests at a time: most wait more than they work.
+TEST_JOBS ?= 2
+export TEST_JOBS
 SANITIZED_TESTS ?= cmd dispersal posix kill
 # What has threads of its own, and a mount.
 TSAN_UNIT ?= check_workq check_backends check_layers check_file check_fanout check_meta_crash check_volume_threads check_segstore check_control
@@ -18,7 +22,7 @@ TSAN_TESTS ?= cmd
 .NOTPARALLEL: # ninja is parallel enough; packages come before the build
 
 .PHONY: all deps deps-check deps-bench check check-crash check-unit check-system check-clouds check-style check-asan check-tsan install uninstall \
-	bench quickstart quickstart-clean format clean
+	bench bench-clouds bench-tail quickstart quickstart-clean format clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -74,6 +78,12 @@ uninstall:
 
 bench: deps-bench all
 	tests/bench/run --build $(BUILD) $(BENCH)
+
+# Figures depend on what else the machine does; nothing is asserted, so these are no part of `make check`.
+bench-clouds: deps-bench all
+	tests/bench/run-clouds --build $(BUILD) $(BENCH)
+bench-tail: deps-bench all
+	tests/bench/run-tail --build $(BUILD) $(BENCH)
 
 quickstart: deps all
 	@BUILD=$(BUILD) tests/scripts/quickstart

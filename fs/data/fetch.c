@@ -29,6 +29,7 @@ struct xfer {
 	size_t len;            /* of all records */
 	enum xfer_state state; /* by lock, as result, refs, parts */
 	int result, refs, background;
+	int64_t deadline;  /* 0: st->timeout from the start on */
 	struct list parts; /* who waits */
 	uint8_t *bytes;    /* file layout; valid once done */
 
@@ -53,6 +54,7 @@ struct seg_fetch {
 	struct list fresh; /* while it is made */
 	void (*done)(void *arg, int result);
 	void *arg;
+	int64_t deadline;
 	int pending, result, ended; /* by lock */
 	int nparts;
 	struct part *parts;
@@ -112,6 +114,11 @@ uint32_t seg_usable_mask(struct segstore *st, int for_put)
 		if (health_usable(st->backends[i], for_put))
 			mask |= 1u << i;
 	return mask;
+}
+
+int64_t segstore_deadline(const struct segstore *st)
+{
+	return clock_mono_ns() + st->timeout;
 }
 
 /* Has one reference, the maker's. */
@@ -248,7 +255,7 @@ static int net_prepare(struct xfer *x)
 	g->extra = !x->background && !busy && x->len <= EXTRA_BELOW;
 	g->order = x->order;
 	g->keys = x->key;
-	g->deadline = clock_mono_ns() + st->timeout;
+	g->deadline = x->deadline ? x->deadline : segstore_deadline(st);
 	/* Twice the usual latency, and what 10 MB/s need for the bytes. */
 	g->hedge = 2 * latency + (int64_t)g->len * 100;
 	g->hedge = MIN(MAX(g->hedge, HEDGE_MIN), HEDGE_MAX);
@@ -527,10 +534,12 @@ static int plan_locked(struct segstore *st, struct seg *s, uint32_t from, uint32
 			x = xfer_new_locked(st, s, i, n, !f);
 			if (!x)
 				return -ENOMEM;
+			x->deadline = f ? f->deadline : 0;
 			list_push_back(fresh, &x->queue);
 		} else if (f && x->state == XFER_QUEUED && x->background &&
 			   !list_empty(&x->queue)) {
 			x->background = 0; /* waited for now */
+			x->deadline = f->deadline;
 			list_remove(&x->queue);
 			list_push_back(fresh, &x->queue);
 		}
@@ -640,6 +649,7 @@ struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *mis
 		return NULL;
 	}
 	f->st = st, f->done = done, f->arg = arg;
+	f->deadline = miss->deadline;
 	list_init(&f->fresh);
 	list_init(&fresh);
 	list_init(&later);

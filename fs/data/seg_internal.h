@@ -48,6 +48,7 @@
 #define SEG_PIECE_MAX     (4u << 20) /* sealed bytes of one transfer */
 #define SEG_PIECE_MIN     (128u << 10)
 #define SEG_PATH_MAX      4096
+#define SEG_CAP_MARGIN    128 /* 1/128 of the cap: half a block for each file, and their maps */
 #define SEG_RETRY_FIRST   NS_PER_S /* of a put that failed; doubles */
 
 enum { EXT_ZSTD = 1, EXT_INDEX = 2, EXT_VOID = 4 };
@@ -156,6 +157,9 @@ struct seg_open {
 	uint32_t finished_pos;  /* by lock: its end */
 	uint32_t pending;       /* by lock: appends that are sealing */
 	uint32_t written;       /* of the pass: bytes in the file */
+	uint32_t zeroed;        /* of the pass: blocks below are written, if only with zeros */
+	uint32_t small_syncs;   /* of the pass: how many in a row brought little */
+	uint32_t allocated;     /* by lock: bytes that the file takes on the disk beforehand */
 	uint32_t synced;        /* by lock: bytes that fdatasync confirmed */
 	atomic_uint released;   /* bytes below were given back to the kernel: read the file */
 	int index_done;         /* of the pass: the index record is in the region */
@@ -266,7 +270,9 @@ struct segstore {
 	size_t region_len;
 	int compress, quorum;
 	struct backend *backends[32];
-	uint64_t cap;
+	uint64_t cap; /* what content may take here */
+	uint64_t
+	    cap_set; /* what was asked for: the rest is the filesystem's, for its last blocks */
 	int64_t timeout, flush_age, flush_idle;
 	void (*commit)(void *arg, void (*done)(void *done_arg, int result), void *done_arg);
 	void *commit_arg;
@@ -330,6 +336,13 @@ void seg_unpin_locked(struct segstore *st, struct seg *s);
 /* Every change of what is summed stands between these two. */
 void seg_account_begin_locked(struct segstore *st, struct seg *s);
 void seg_account_end_locked(struct segstore *st, struct seg *s);
+/* What open files take on the disk ahead of their content. */
+uint64_t seg_spare_locked(const struct segstore *st);
+/* What all files take. */
+static inline uint64_t seg_taken_locked(const struct segstore *st)
+{
+	return st->sums.staged_bytes + st->sums.cached_bytes + seg_spare_locked(st);
+}
 void seg_set_phase_locked(struct segstore *st, struct seg *s, enum seg_phase phase);
 void seg_path(const struct segstore *st, const struct seg *s, enum seg_place place,
 	      char out[SEG_PATH_MAX]);

@@ -111,7 +111,10 @@ void segstore_unref(struct segstore *st, uint32_t seg);
 /* --- reading --- */
 struct seg_miss {
 	uint32_t seg, first, count; /* extents that are not here */
+	int64_t deadline;           /* of fetching them; 0: the store's timeout, from then on */
 };
+/* By when a read that begins now has to have ended: now + timeout. */
+int64_t segstore_deadline(const struct segstore *st);
 /* Copies len bytes of the file content of extents first, first+1, ... starting `skip` bytes in
  * (skip may span extents). 0; -EAGAIN: not all local, *miss says what to fetch; -EBADMSG: local
  * bytes are wrong and no backend can help (not uploaded yet); -EINVAL: beyond the segment; -EIO:
@@ -144,7 +147,9 @@ int segstore_continues(struct segstore *st, uint32_t seg, uint32_t first, uint64
 struct segstore_state {
 	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n: cannot be evicted */
 	uint64_t cached_bytes; /* evictable */
-	uint64_t cap;
+	uint64_t spare_bytes;  /* taken on the disk ahead of content that is still to come */
+	uint64_t cap;          /* as given */
+	uint64_t room;         /* of that, what staged, spare and cached bytes may take together */
 	uint32_t open, closed, uploading, stored, dispersed, dropped; /* segments */
 	uint32_t below_n; /* uploaded segments that miss shards: the heal queue */
 	uint64_t to_upload_bytes, heal_bytes; /* left to send */
@@ -180,6 +185,18 @@ int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline);
  * returning non-zero. */
 int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
 			  int (*tick)(void *arg), void *arg);
+/* The same for who waits for many things at once. look: 0 reached; -EAGAIN not yet; else as
+ * segstore_wait. sleep blocks until something may have changed, at most until `until`. A wait is
+ * its owner's to serialise. */
+struct seg_wait {
+	enum seg_level level;
+	uint64_t seq;
+	int64_t deadline, stuck_since;
+};
+void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level level,
+			 int64_t deadline);
+int segstore_wait_look(struct segstore *st, struct seg_wait *w);
+void segstore_wait_sleep(struct segstore *st, int64_t until);
 /* A backend's health changed: wake the uploader and the heal queue. */
 void segstore_backend_changed(struct segstore *st);
 

@@ -50,7 +50,7 @@ struct drive {
 	uint32_t verified;    /* atomic; bit i: what the marker of backend i says is known */
 	pthread_mutex_t lock; /* guards stop */
 	pthread_cond_t wakeup;
-	int stop;
+	int stop; /* and atomic, for the backends: whoever waits for one comes back at once */
 };
 
 uint64_t drive_default_cache(const char *folder)
@@ -78,7 +78,7 @@ static void on_change(void *arg, struct backend *health)
 static int open_backends(struct drive *d, int64_t timeout, struct err *e)
 {
 	struct backend *bare[DRIVE_MAX_BACKENDS];
-	int rc = backends_open_guarded(d->paths, d->config, timeout, bare, e);
+	int rc = backends_open_guarded(d->paths, d->config, timeout, &d->stop, bare, e);
 
 	if (rc)
 		return rc;
@@ -208,7 +208,7 @@ static void care_stop(struct drive *d)
 	if (!d->care_runs)
 		return;
 	pthread_mutex_lock(&d->lock);
-	d->stop = 1;
+	__atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
 	pthread_cond_signal(&d->wakeup);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->care, NULL);
@@ -243,6 +243,7 @@ static int open_volume(struct drive *d, const struct drive_opts *o, struct err *
 		.dirty_max = DIRTY_MAX,
 		.inode_cache = INODE_CACHE,
 		.fsync_cloud = o->fsync_cloud,
+		.fsync_timeout = o->fsync_timeout,
 	};
 
 	return volume_create(&vo, &d->volume, e);

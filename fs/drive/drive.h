@@ -22,7 +22,8 @@ struct drive_opts {
 	int64_t timeout;         /* ns: deadline of what programs wait for */
 	int64_t commit_interval; /* ns */
 	int fsync_cloud;
-	int quorum; /* 0: every healthy backend */
+	int64_t fsync_timeout; /* ns, of such an fsync */
+	int quorum;            /* 0: every healthy backend */
 };
 
 #define DRIVE_CACHE_MIN (64ull << 20)
