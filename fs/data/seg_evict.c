@@ -88,8 +88,7 @@ void seg_move_to_cache(struct segstore *st, struct seg *s)
 
 /* --- evicting --- */
 
-/* What may go: on all n; or, under pressure, at quorum on at least k + 1, from where healing reads
- * (I6). Both only as far as it is committed. */
+/* What may go: on all n; or, under pressure, what yields. Both only as far as it is committed. */
 static int evictable(const struct segstore *st, const struct seg *s, int pressure)
 {
 	uint32_t good = s->present & s->present_durable & ~s->suspect;
@@ -99,7 +98,7 @@ static int evictable(const struct segstore *st, const struct seg *s, int pressur
 		return 0;
 	if (!s->stored || !s->set_durable)
 		return 0;
-	return good == st->all || (pressure && __builtin_popcount(good) >= s->k + 1);
+	return good == st->all || (pressure && seg_yields(s));
 }
 
 static struct seg *victim_take(struct segstore *st, int pressure)
