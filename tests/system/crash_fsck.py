@@ -99,6 +99,17 @@ def not_uploaded(state):
                 db.execute("SELECT count(*) FROM segment WHERE state = 3 AND live > 0").fetchone()[0])
 
 
+def unhealed(state, backends):
+    """Segments that are needed and not on all backends."""
+    found = []
+    for db in database(state):
+        for num, k in db.execute("SELECT num, code_k FROM segment WHERE state < 5 AND live > 0").fetchall():
+            sets = db.execute("SELECT coding.set_id, present & ~suspect FROM coding JOIN shard USING(set_id) WHERE seg=?", (num,)).fetchall()
+            if not any(present == (1 << len(backends)) - 1 and all(os.path.exists(f"{b}/s/{s.hex()[:2]}/{s.hex()}.{i}") for i, b in enumerate(backends)) for s, present in sets):
+                found.append(num)
+    return found
+
+
 if __name__ == "__main__":
     problems = check(sys.argv[1], sys.argv[2], sys.argv[3:])
     print("\n".join(problems) or "no damage found")

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """kill -9 at random points of a random workload, or a power cut there (CUT = a program that cuts the state's disk): see test_kill and test_powercut.
 SEED, ROUNDS: what and how many. ROUND, REPEAT: only that round, so many times."""
-import collections, os, random, subprocess, sys, time
+import collections, glob, os, random, subprocess, sys, time
 
-from crash_check import Mismatch
+from crash_check import Journal, Mismatch
+from crash_fsck import not_uploaded
 from crash_drive import BASE_OPTIONS, Drive, Failed
 
 KEEP_TREES = 5
@@ -32,13 +33,11 @@ class Run:
         self.d, self.seed, self.stats, self.cut = drive, seed, collections.Counter(), os.environ.get("CUT")
 
     def crash(self, plan):
-        """What the workload has not done itself yet."""
-        if self.cut:
-            subprocess.run([self.cut, "cut"], check=True)
+        """The workload has killed the daemon, or cut its disk. A look at what it left, before anything recovers."""
         self.d.kill()
         if self.cut:
             subprocess.run([self.cut, "back"], check=True)
-        pending, begun = __import__("crash_fsck").not_uploaded(self.d.state)
+        pending, begun = not_uploaded(self.d.state)
         self.stats["kills"] += 1
         self.stats["segments not on a quorum"] += pending > 0
         self.stats["upload begun"] += begun > 0
@@ -57,12 +56,8 @@ class Run:
         journal = f"{self.d.scratch}/journal.{name}"
         if len(self.d.frozen) > KEEP_TREES:
             self.d.remove(sorted(t for t in self.d.frozen if t != "base")[0])
-        kill = None if self.cut else (plan.kill_op, plan.kill_after, self.d.pid)
-        if self.cut:
-            plan.count = plan.kill_op
+        kill = (plan.kill_op, plan.kill_after, [self.cut, "cut"] if self.cut else self.d.pid)
         self.d.work(name, journal, self.seed, n, plan.with_cache, plan.durable, plan.count, kill, plan.push)
-        if self.cut:
-            time.sleep(plan.kill_after)
         self.crash(plan)
         return plan, journal
 
@@ -119,10 +114,8 @@ class Run:
         self.d.umount()
 
     def failed(self, e):
-        import glob
         print(f"FAILED in round {self.at} of seed {self.seed}: {e}", file=sys.stderr)
         for journal in sorted(glob.glob(self.d.scratch + "/journal.*"))[:1]:
-            from crash_check import Journal
             print("the last operations of the round:\n  " + "\n  ".join(Journal(journal).tail()), file=sys.stderr)
         print(f"Once more: SEED={self.seed} ROUND={self.at} REPEAT=20 tests/system/{os.path.basename(os.environ['TEST'])}; KEEP=1 leaves everything for looking at", file=sys.stderr)
         sys.exit(1)

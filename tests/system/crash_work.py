@@ -393,7 +393,8 @@ class Executor:
 
 
 def run(folder, base_folder, base, journal, seed, round, with_cache, durable, count, kill=None, push=None):
-    """Works until all is done, or an operation fails. kill: (number of the operation, seconds after its beginning, pid of the daemon) or None.
+    """Works until all is done, or an operation fails. kill: (number of the operation, seconds after its beginning, pid of the
+    daemon, or a command that takes the disk from under it) or None.
     push: (number of the operation, command that has everything uploaded) or None: begun then, and not waited for.
     fsync that fails ends nothing without the kernel's cache: what it would have acknowledged is only not acknowledged."""
     os.umask(0)
@@ -407,10 +408,10 @@ def run(folder, base_folder, base, journal, seed, round, with_cache, durable, co
 
     def shoot():
         say("K")
-        try:
+        if isinstance(kill[2], list):
+            subprocess.run(kill[2], check=True)
+        else:
             os.kill(kill[2], signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # a failpoint was faster
 
     ops = gen.run(count)
     op, i, result = next(ops, None), 0, None
