@@ -303,6 +303,7 @@ struct segstore {
 	struct list commits; /* commit_wait: for the next one */
 	struct list commits_running;
 	int commit_running;
+	int commit_error;   /* of the last one */
 	int64_t rows_since; /* ns: since when something waits for a commit that nobody asked for */
 
 	/* Uploads. */
