@@ -63,7 +63,7 @@ check-asan: deps-check build-asan/build.ninja
 	@ninja -C build-asan
 	ASAN_OPTIONS=detect_stack_use_after_return=1:$(ASAN_OPTIONS) UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		meson test -C build-asan --print-errorlogs --no-rebuild -t 5
-	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 BUILD=build-asan TEST_TIMEOUT=1200 tests/system/run $(SANITIZED_TESTS)
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 BUILD=build-asan ROUNDS=40 TEST_TIMEOUT=1200 tests/system/run $(SANITIZED_TESTS)
 check-tsan: deps-check build-tsan/build.ninja
 	@ninja -C build-tsan
 	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/scripts/tsan.supp:halt_on_error=1:second_deadlock_stack=1:die_after_fork=0 \

@@ -126,6 +126,16 @@ class Checker:
             does = op[0] != "read" and (self.j.acked(i) or i == self.n)
             yield i, m, m.apply(op, self.j.results.get(i)) if does else []
 
+    def synced(self):
+        """Inode numbers of files that did not change after their last acknowledged sync."""
+        changed, inos = {}, {}
+        for i, m, nodes in self.forward():
+            changed.update((n.id, i) for n, _, _ in nodes)
+            if i and self.j.ops[i - 1][0] in ("fsync", "fdatasync", "mstore") and self.j.acked(i):
+                n = m.handles[self.j.ops[i - 1][1]]
+                inos[n.id] = (n.ino, i)
+        return [ino for id, (ino, i) in inos.items() if ino and changed.get(id, 0) <= i]
+
     # --- names ---
 
     def note(self, i, op, m):

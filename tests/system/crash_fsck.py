@@ -92,11 +92,29 @@ def check(state, cache, backends, settled=False):
         return rows(db, settled) + files(db, state, cache, backends)
 
 
-def not_uploaded(state):
-    """(segments that no quorum has, how many of these have begun to be uploaded)."""
+def not_uploaded(state, backends):
+    """(segments that no quorum has, codings in the middle of being uploaded: committed and not at quorum, or with more objects than were written down)."""
     for db in database(state):
-        return (db.execute("SELECT count(*) FROM segment WHERE state < 4 AND live > 0").fetchone()[0],
-                db.execute("SELECT count(*) FROM segment WHERE state = 3 AND live > 0").fetchone()[0])
+        waiting = db.execute("SELECT count(*) FROM segment WHERE state < 4 AND live > 0").fetchone()[0]
+        begun = 0
+        for s, seg_state, present in db.execute("SELECT coding.set_id, segment.state, coalesce(present, 0) FROM coding JOIN segment ON num=seg LEFT JOIN shard USING(set_id) "
+                                                "WHERE segment.state < 5 AND live > 0"):
+            objects = sum(os.path.exists(f"{b}/s/{s.hex()[:2]}/{s.hex()}.{i}") << i for i, b in enumerate(backends))
+            begun += seg_state == 3 or objects != present
+        return waiting, begun
+
+
+def below(state, backends, inos, least):
+    """Files of which something is on fewer backends than that, as [(ino, segment, backends)]; those that have no name any more may be gone."""
+    found = []
+    for db in database(state):
+        for ino in inos:
+            for (seg,) in db.execute("SELECT DISTINCT seg FROM run WHERE ino=?", (ino,)).fetchall():
+                sets = [s.hex() for (s,) in db.execute("SELECT set_id FROM coding WHERE seg=?", (seg,))]
+                n = max((sum(os.path.exists(f"{b}/s/{s[:2]}/{s}.{i}") for i, b in enumerate(backends)) for s in sets), default=0)
+                if n < least:
+                    found.append((ino, seg, n))
+    return found
 
 
 def unhealed(state, backends):

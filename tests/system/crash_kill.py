@@ -3,8 +3,8 @@
 SEED, ROUNDS: what and how many. ROUND, REPEAT: only that round, so many times."""
 import collections, errno, os, random, subprocess, sys, time
 
-from crash_check import Journal, Mismatch
-from crash_fsck import not_uploaded
+from crash_check import Checker, Journal, Mismatch
+from crash_fsck import below, not_uploaded
 from crash_drive import BASE_OPTIONS, Drive, Failed
 
 KEEP_TREES = 8
@@ -25,8 +25,17 @@ class Plan:
         self.kill_after = r.choice((0, r.uniform(0, .004), r.uniform(0, .03), r.uniform(0, .4)))
         self.options = f"commit={r.choice(('100ms', '200ms', '1s'))}" + ("" if self.with_cache else ",no_writeback")
         self.options += r.choice(("", "", ",quorum=4", ",cache-size=64M"))
+        # fsync waits for a quorum: few of them, for each is a segment.
+        self.cloud = r.random() < .12
+        if self.cloud:
+            self.options, self.durable, self.count = self.options + ",fsync=cloud", .06, min(self.count, 60)
+            self.kill_op = min(self.kill_op, self.count)
         # Soon after everything was told to go to the backends: the segments are being coded, put, marked and moved.
-        self.push = max(1, self.kill_op - r.randrange(70)) if r.random() < .5 else None
+        self.push = None
+        if r.random() < .5:
+            self.push = max(1, self.kill_op - r.choice((0, r.randrange(70))))
+            self.kill_after = r.choice((0, r.uniform(.01, .3)))
+        self.put = r.randrange(6) if self.push and r.random() < .5 else None  # in the middle of a put to that backend
         self.wipe = r.random() < .25
         self.again = r.uniform(0, .12) if r.random() < .12 else None
 
@@ -41,11 +50,13 @@ class Run:
         self.d.kill()
         if self.cut:
             subprocess.run([self.cut, "back"], check=True)
-        pending, begun = not_uploaded(self.d.state)
+        pending, begun = not_uploaded(self.d.state, self.d.backends)
         self.stats["kills"] += 1
         self.stats["segments not on a quorum"] += pending > 0
-        self.stats["upload begun"] += begun > 0
+        self.stats["in the middle of uploading"] += begun > 0
         self.d.fsck()
+        if plan.cloud:
+            self.cloud(plan)
         if plan.wipe:
             self.d.forget_cache()
             self.stats["cache wiped"] += 1
@@ -54,13 +65,23 @@ class Run:
             self.stats["killed again while recovering"] += 1
             self.d.fsck()
 
+    def cloud(self, plan):
+        """What fsync=cloud acknowledged is on k backends at least, whatever the machine knows of it."""
+        for name in plan.names:
+            inos = Checker(Journal(self.journal(name)), self.d.base, plan.with_cache).synced()
+            self.stats["files acknowledged as stored"] += len(inos)
+            bad = below(self.d.state, self.d.backends, inos, 4)
+            if bad:
+                raise Failed(f"{name}: fsync=cloud acknowledged what is not on 4 backends: (inode, segment, backends) {bad[:5]}")
+
     def round(self, n, name):
         """Expects the drive to be mounted with the plan's options, leaves it killed."""
         plan = Plan(self.seed, n)
         plan.names = [name] + [f"{name}.{w}" for w in range(1, plan.writers)]
         while len(self.d.frozen) > KEEP_TREES:
             self.d.remove(sorted(t for t in self.d.frozen if t != "base")[0])
-        kill = (plan.kill_op, plan.kill_after, [self.cut, "cut"] if self.cut else self.d.pid)
+        kill = (plan.kill_op, plan.kill_after, [self.cut, "cut"] if self.cut else self.d.pid,
+                None if plan.put is None else self.d.backends[plan.put] + "/.skyflok/tmp")
         self.d.work(plan.names, [self.journal(w) for w in plan.names], self.seed, n, plan.with_cache, plan.durable, plan.count, kill, plan.push)
         self.crash(plan)
         return plan

@@ -1,6 +1,6 @@
 """A seeded mix of operations on a real mount. Every operation stands in a journal outside the drive before it is tried ("T number operation") and after it was
 acknowledged ("A number result"), or refused ("E number errno"); "K" is written before the daemon is killed, "B" when a read showed what it must not."""
-import ctypes, errno, fcntl, json, mmap, os, random, signal, subprocess, threading
+import ctypes, errno, fcntl, json, mmap, os, random, signal, subprocess, threading, time
 
 from crash_model import EXCHANGE, KEEP, NOREPLACE, PUNCH, ZERO, Model, data
 
@@ -394,7 +394,7 @@ class Executor:
 
 def run(folder, base_folder, base, journal, seed, round, with_cache, durable, count, kill=None, push=None):
     """Works until all is done, or an operation fails. kill: (number of the operation, seconds after its beginning, pid of the
-    daemon, or a command that takes the disk from under it) or None.
+    daemon, or a command that takes the disk from under it, folder or None: not before something is in that folder, if that is within a second) or None.
     push: (number of the operation, command that has everything uploaded) or None: begun then, and not waited for.
     fsync that fails ends nothing without the kernel's cache: what it would have acknowledged is only not acknowledged."""
     os.umask(0)
@@ -407,6 +407,9 @@ def run(folder, base_folder, base, journal, seed, round, with_cache, durable, co
         os.write(fd, (" ".join(str(w) for w in words) + "\n").encode())
 
     def shoot():
+        end = time.monotonic() + 1
+        while kill[3] and time.monotonic() < end and not os.listdir(kill[3]):
+            time.sleep(.001)
         say("K")
         if isinstance(kill[2], list):
             subprocess.run(kill[2], check=True)
