@@ -16,7 +16,8 @@ struct mount_options {
 	int64_t passfd; /* -1: none */
 	int64_t timeout, commit, drain, attr_timeout;
 	int64_t quorum, threads;
-	int fsync; /* index into its choices: 0 disk, 1 cloud */
+	uint64_t bwlimit_up, bwlimit_down; /* bytes per second; 0: no limit */
+	int fsync;                         /* index into its choices: 0 disk, 1 cloud */
 	/* Set by what mount(8) passes, not by the table. */
 	int read_only, remount;
 	int sloppy;        /* -s: unknown options are ignored */

@@ -180,6 +180,8 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.commit_interval = s->o->commit,
 		.fsync_cloud = s->o->fsync,
 		.quorum = (int)s->o->quorum,
+		.bandwidth_up = s->o->bwlimit_up,
+		.bandwidth_down = s->o->bwlimit_down,
 	};
 
 	return drive_open(&d, secret, &s->drive, e);
