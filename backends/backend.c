@@ -38,7 +38,7 @@ static int req_check(const struct backend_req *req)
 		return -EINVAL;
 	switch (req->op) {
 	case BACKEND_PUT:
-		if (req->flags & ~(unsigned)BACKEND_IF_ABSENT)
+		if (req->flags & ~(unsigned)(BACKEND_IF_ABSENT | BACKEND_BACKGROUND))
 			return -EINVAL;
 		break;
 	case BACKEND_GET:
@@ -63,6 +63,7 @@ void backend_submit(struct backend *b, struct backend_req *req)
 	req->result = 0;
 	req->size = 0;
 	req->retry_after = 0;
+	req->waited = 0;
 	req->date = 0;
 	req->unasked = 0;
 	req->entries = NULL;

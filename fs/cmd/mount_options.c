@@ -102,6 +102,22 @@ const struct option_def mount_option_table[] = {
 	  .arg = "N",
 	  .help = "On how many backends content counts as stored; 0 means every healthy one. "
 		  "Never fewer than data, nor than the majority" },
+	{ .name = "bwlimit-up",
+	  .type = OPT_SIZE,
+	  AT(bwlimit_up),
+	  .max = INT64_MAX,
+	  .dflt = "0",
+	  .arg = "SIZE",
+	  .help = "Send all backends together at most so many bytes per second, 16K or more; 0 "
+		  "means no limit. \"skyflok limit\" changes it while mounted" },
+	{ .name = "bwlimit-down",
+	  .type = OPT_SIZE,
+	  AT(bwlimit_down),
+	  .max = INT64_MAX,
+	  .dflt = "0",
+	  .arg = "SIZE",
+	  .help = "The same for what is fetched; healing never takes more than an eighth of it "
+		  "from readers" },
 	{ .name = "writeback",
 	  .type = OPT_FLAG,
 	  AT(writeback),

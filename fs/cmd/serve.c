@@ -183,6 +183,8 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.fsync_cloud = s->o->fsync,
 		.fsync_timeout = s->o->fsync_timeout,
 		.quorum = (int)s->o->quorum,
+		.bandwidth_up = s->o->bwlimit_up,
+		.bandwidth_down = s->o->bwlimit_down,
 	};
 
 	return drive_open(&d, secret, &s->drive, e);

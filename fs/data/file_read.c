@@ -154,6 +154,8 @@ static int op_fetch(struct read_op *op, struct seg_miss *miss)
 
 	if (op->cancelled)
 		return -EINTR;
+	if (segstore_limited(op->v->st))
+		op->deadline = segstore_deadline(op->v->st);
 	if (clock_mono_ns() >= op->deadline)
 		return -ETIMEDOUT;
 	miss->deadline = op->deadline;

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "backends/fanout.h"
 #include "backends/health.h"
 #include "coding/code.h"
 #include "coding/shard.h"
@@ -47,9 +48,12 @@
 #define SEG_PUNCH         (1u << 20)
 #define SEG_PIECE_MAX     (4u << 20) /* sealed bytes of one transfer */
 #define SEG_PIECE_MIN     (128u << 10)
-#define SEG_PATH_MAX      4096
-#define SEG_CAP_MARGIN    128 /* 1/128 of the cap: half a block for each file, and their maps */
-#define SEG_RETRY_FIRST   NS_PER_S /* of a put that failed; doubles */
+#define SEG_QUEUE_LONG                                                                             \
+	16 /* with more fetches running, a further one only makes the queue longer                 \
+	    */
+#define SEG_PATH_MAX    4096
+#define SEG_CAP_MARGIN  128      /* 1/128 of the cap: half a block for each file, and their maps */
+#define SEG_RETRY_FIRST NS_PER_S /* of a put that failed; doubles */
 
 enum { EXT_ZSTD = 1, EXT_INDEX = 2, EXT_VOID = 4 };
 
@@ -270,7 +274,8 @@ struct segstore {
 	size_t region_len;
 	int compress, quorum;
 	struct backend *backends[32];
-	uint64_t cap; /* what content may take here */
+	struct bandwidth *bandwidth; /* or NULL */
+	uint64_t cap;                /* what content may take here */
 	uint64_t
 	    cap_set; /* what was asked for: the rest is the filesystem's, for its last blocks */
 	int64_t timeout, flush_age, flush_idle;
@@ -318,6 +323,8 @@ struct segstore {
 	/* Fetches. */
 	struct list running_xfers, queued_xfers;
 	int bg_running, fg_running;
+	unsigned explored; /* atomic */
+	struct fanout_budget budget;
 	int jobs; /* fetch completions and the like that are under way */
 
 	/* Sums, kept by seg_account. */
@@ -433,7 +440,26 @@ struct xfer *xfer_find_done_locked(struct seg *s, uint32_t i); /* with a referen
 const uint8_t *xfer_sealed(const struct xfer *x, uint32_t pos);
 void xfer_unref(struct segstore *st, struct xfer *x);
 void seg_fetch_cancel_all(struct segstore *st);
+/* As segstore_fetch, for the uploader: no reader waits for it, so it gives way to them where
+ * bandwidth is limited, and says nothing about what will be read next. */
+struct seg_fetch *seg_fetch_to_heal(struct segstore *st, const struct seg_miss *miss,
+				    void (*done)(void *arg, int result), void *arg, int *rc);
 uint32_t seg_usable_mask(struct segstore *st, int for_put);
+
+/* fetch_order.c */
+uint64_t seg_rate_down(struct segstore *st); /* bytes per second, 0: no limit */
+/* The best first; suspect: bit i, backend i had lost the shard, or served wrong bytes. */
+void seg_fetch_order(struct segstore *st, uint32_t suspect, uint8_t *order);
+struct seg_haste {
+	size_t len;       /* sealed bytes */
+	int reader, heal; /* who waits for it; neither: read-ahead */
+	int busy;         /* many are fetching */
+	int64_t deadline; /* before the time that a limit of bandwidth adds */
+};
+/* Fills in extra, hedge, rescue and deadline of g, whose len is set; may change the order behind
+ * the first k. */
+void seg_fetch_haste(struct segstore *st, const struct seg_haste *h, uint8_t *order,
+		     struct fanout_get *g);
 
 /* seg_code.c: the shards of a segment, all of them or those in `todo`. The body is there. -ENOENT:
  * an extent has to be fetched first; -EBADMSG: one is lost. */

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "backends/backend.h"
+#include "backends/bandwidth.h"
 #include "crypto/key.h"
 #include "fs/base/err.h"
 #include "fs/meta/meta.h"
@@ -35,7 +36,9 @@ struct segstore_opts {
 	int compress;          /* 1: zstd level 1 per extent, incompressible data raw */
 	struct backend **backends; /* k + m, each with a health layer on top; borrowed. backends[i]
 				      holds shard i */
-	uint64_t cache_cap;        /* bytes of staging + cache files; hard */
+	struct bandwidth *bandwidth; /* which the backends share, or NULL; borrowed. How much is
+					asked for at once, and for how long, depends on it */
+	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
 	int64_t timeout;               /* ns: deadline of a foreground fetch */
@@ -115,6 +118,9 @@ struct seg_miss {
 };
 /* By when a read that begins now has to have ended: now + timeout. */
 int64_t segstore_deadline(const struct segstore *st);
+/* Is the bandwidth limited by the user? Then the time that a rate costs does not count against a
+ * reader's: each fetch has a deadline of its own. */
+int segstore_limited(struct segstore *st);
 /* Copies len bytes of the file content of extents first, first+1, ... starting `skip` bytes in
  * (skip may span extents). 0; -EAGAIN: not all local, *miss says what to fetch; -EBADMSG: local
  * bytes are wrong and no backend can help (not uploaded yet); -EINVAL: beyond the segment; -EIO:
