@@ -80,6 +80,11 @@ struct seg_loc {
  * append may have consumed numbers (I3): other extents are not affected. */
 int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
 		    int n, struct seg_loc *loc);
+/* The same for bytes that a program was told are written: not refused by the cap, for they have
+ * nowhere else to go, and a commit that cannot take them would keep uploads from making room. Who
+ * accepts bytes counts them against the cap then. */
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc);
 /* At most 4 lanes at once; NULL when none is free: use the common one. */
 struct seg_lane *segstore_lane_take(struct segstore *st);
 void segstore_lane_give(

@@ -42,8 +42,11 @@ struct volume_opts {
 /* Two steps, because segstore needs volume's commit: create, then attach an opened segstore (also
  * borrowed), then start. */
 int volume_create(const struct volume_opts *o, struct volume **out, struct err *e);
-void volume_commit_async(void *volume, void (*done)(void *arg, int result),
-			 void *arg); /* fits segstore_opts.commit */
+/* Everything that was written before is durable: done(arg, 0), else the error. */
+void volume_commit_async(void *volume, void (*done)(void *arg, int result), void *arg);
+/* Every row that was changed before is: dirty bytes that find no room do not matter, for it is this
+ * commit that lets uploads make room. Fits segstore_opts.commit. */
+void volume_commit_rows(void *volume, void (*done)(void *arg, int result), void *arg);
 int volume_start(struct volume *v, struct segstore *st,
 		 struct err *e); /* removes orphans of the last mount in the background */
 void volume_set_inval(struct volume *v,

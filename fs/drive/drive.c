@@ -285,7 +285,7 @@ static int open_segstore(struct drive *d, const struct drive_opts *o, struct err
 		.timeout = o->timeout,
 		.flush_age = FLUSH_AGE,
 		.flush_idle = FLUSH_IDLE,
-		.commit = volume_commit_async,
+		.commit = volume_commit_rows,
 		.commit_arg = d->volume,
 	};
 
