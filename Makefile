@@ -47,7 +47,7 @@ check-unit: all
 	meson test -C $(BUILD) --print-errorlogs --no-rebuild
 # Over real servers on loopback; "make check" runs these with the other system tests.
 check-clouds: all
-	BUILD=$(BUILD) tests/system/run clouds cloud_faults cloud_drive
+	BUILD=$(BUILD) tests/system/run clouds cloud_faults cloud_drive cloud_suite
 # Hours of crashes: every failpoint twice, many kills and power cuts. In bounds in `make check`.
 check-crash: deps-check all
 	FULL=1 ROUNDS=$(or $(ROUNDS),200) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut
