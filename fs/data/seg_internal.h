@@ -45,10 +45,11 @@
 #define SEG_BODIES_MAX    64
 #define SEG_PLAIN_MAX     (16u << 20)
 #define SEG_PUNCH         (1u << 20)
-#define SEG_PIECE_MAX     (4u << 20) /* sealed bytes of one transfer */
-#define SEG_PIECE_MIN     (128u << 10)
-#define SEG_PATH_MAX      4096
-#define SEG_RETRY_FIRST   NS_PER_S /* of a put that failed; doubles */
+/* Sealed bytes of one transfer: 4 MiB of a file, with what sealing adds to its extents. */
+#define SEG_PIECE_MAX   ((4u << 20) + (16u << 10))
+#define SEG_PIECE_MIN   (128u << 10)
+#define SEG_PATH_MAX    4096
+#define SEG_RETRY_FIRST NS_PER_S /* of a put that failed; doubles */
 
 enum { EXT_ZSTD = 1, EXT_INDEX = 2, EXT_VOID = 4 };
 
@@ -314,6 +315,7 @@ struct segstore {
 	/* Fetches. */
 	struct list running_xfers, queued_xfers;
 	int bg_running, fg_running;
+	uint64_t bg_bytes;
 	int jobs; /* fetch completions and the like that are under way */
 
 	/* Sums, kept by seg_account. */
