@@ -1,4 +1,4 @@
-/* skyflok, and by the name it is called, mount.skyflok. */
+/* skyflok, and by the name it is called, mount.skyflok and umount.fuse.skyflok. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "fs/base/log.h"
 #include "fs/cmd/cmd.h"
 #include "fs/cmd/mount_helper.h"
+#include "fs/cmd/umount.h"
 
 /* Descriptors 0, 1, 2 have to be something, or a file opened later would get our messages. */
 static void open_standard_fds(void)
@@ -44,6 +45,8 @@ int main(int argc, char **argv)
 	program = program ? program + 1 : argc ? argv[0] : "skyflok";
 	if (!strncmp(program, "mount.", 6))
 		return mount_helper_main(argc, argv);
+	if (!strncmp(program, "umount.", 7))
+		return umount_helper_main(argc, argv);
 	if (argc < 2)
 		return overview(stderr, STATUS_USAGE);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))

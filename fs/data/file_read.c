@@ -12,6 +12,9 @@
 #define AHEAD_PIECES   256 /* looked at in one step, with the inode locked */
 /* The kernel's read-ahead arrives on several threads, out of order by about this much. */
 #define AHEAD_SLACK (1u << 20)
+/* When read-ahead failed the kernel asks once more, at once, for the page that somebody waits for:
+ * within that time the answer stands, or a read would take twice its timeout. */
+#define FAILED_STANDS NS_PER_S
 
 struct read_op {
 	struct volume *v;
@@ -20,6 +23,7 @@ struct read_op {
 	uint64_t off;
 	size_t len, at; /* the bytes before `at` are there */
 	size_t *got;
+	int64_t deadline; /* of all its fetches together */
 	void (*done)(void *arg, int result);
 	void *arg;
 	pthread_mutex_t lock;
@@ -109,9 +113,34 @@ static int read_local(struct volume *v, struct inode *i, uint64_t base, uint8_t 
 	return rc;
 }
 
+/* Inode lock not held. READs of one read-ahead fail together: their ranges make one. */
+static void note_failed(struct inode *i, uint64_t off, uint64_t end)
+{
+	int64_t now = clock_mono_ns();
+	SCOPE_LOCK(&i->lock);
+
+	if (now - i->rd_failed_at < FAILED_STANDS) {
+		off = MIN(off, i->rd_failed_off);
+		end = MAX(end, i->rd_failed_end);
+	}
+	i->rd_failed_at = now;
+	i->rd_failed_off = off;
+	i->rd_failed_end = end;
+}
+
+static int has_just_failed(struct inode *i, uint64_t off)
+{
+	SCOPE_LOCK(&i->lock);
+
+	return i->rd_failed_at && clock_mono_ns() - i->rd_failed_at < FAILED_STANDS &&
+	       off >= i->rd_failed_off && off < i->rd_failed_end;
+}
+
 static void op_finish(struct read_op *op, int rc)
 {
 	*op->got = rc ? 0 : op->len;
+	if (rc == -ETIMEDOUT)
+		note_failed(op->i, op->off, op->off + op->len);
 	inode_put(op->v, op->i);
 	/* Until done has been called the caller may cancel, so the record is still there. */
 	op->done(op->arg, rc);
@@ -122,13 +151,18 @@ static void op_finish(struct read_op *op, int rc)
 static void on_fetched(void *arg, int result);
 
 /* Starts the fetch of *miss, in exchange for the one that is done. 0 when on_fetched will come. */
-static int op_fetch(struct read_op *op, const struct seg_miss *miss)
+static int op_fetch(struct read_op *op, struct seg_miss *miss)
 {
 	SCOPE_LOCK(&op->lock);
 	int rc = 0;
 
 	if (op->cancelled)
 		return -EINTR;
+	if (segstore_limited(op->v->st))
+		op->deadline = segstore_deadline(op->v->st);
+	if (clock_mono_ns() >= op->deadline)
+		return -ETIMEDOUT;
+	miss->deadline = op->deadline;
 	op->fetch = segstore_fetch(op->v->st, miss, on_fetched, op, &rc);
 	return op->fetch ? 0 : rc ? rc : -EIO;
 }
@@ -277,10 +311,11 @@ int volume_read(struct volume *v, uint64_t ino, uint64_t off, void *buf, size_t 
 		inode_put(v, i);
 		return rc;
 	}
-	r = calloc(1, sizeof(*r));
+	rc = has_just_failed(i, off) ? -ETIMEDOUT : 0;
+	r = rc ? NULL : calloc(1, sizeof(*r));
 	if (!r) {
 		inode_put(v, i);
-		return -ENOMEM;
+		return rc ? rc : -ENOMEM;
 	}
 	*r = (struct read_op){ .v = v,
 			       .i = i,
@@ -289,6 +324,7 @@ int volume_read(struct volume *v, uint64_t ino, uint64_t off, void *buf, size_t 
 			       .len = len,
 			       .at = at,
 			       .got = got,
+			       .deadline = segstore_deadline(v->st),
 			       .done = done,
 			       .arg = arg };
 	pthread_mutex_init(&r->lock, NULL);

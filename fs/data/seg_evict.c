@@ -197,7 +197,7 @@ uint64_t seg_evict(struct segstore *st, uint64_t want, uint64_t must)
 int seg_make_room(struct segstore *st, uint64_t need)
 {
 	pthread_mutex_lock(&st->lock);
-	uint64_t total = st->sums.staged_bytes + st->sums.cached_bytes + need;
+	uint64_t total = seg_taken_locked(st) + need;
 	pthread_mutex_unlock(&st->lock);
 	if (total <= st->cap)
 		return 0;

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "backends/fanout.h"
 #include "backends/health.h"
 #include "coding/code.h"
 #include "coding/shard.h"
@@ -46,9 +47,13 @@
 #define SEG_PLAIN_MAX     (16u << 20)
 #define SEG_PUNCH         (1u << 20)
 /* Sealed bytes of one transfer: 4 MiB of a file, with what sealing adds to its extents. */
-#define SEG_PIECE_MAX   ((4u << 20) + (16u << 10))
-#define SEG_PIECE_MIN   (128u << 10)
+#define SEG_PIECE_MAX ((4u << 20) + (16u << 10))
+#define SEG_PIECE_MIN (128u << 10)
+#define SEG_QUEUE_LONG                                                                             \
+	16 /* with more fetches running, a further one only makes the queue longer                 \
+	    */
 #define SEG_PATH_MAX    4096
+#define SEG_CAP_MARGIN  128      /* 1/128 of the cap: half a block for each file, and their maps */
 #define SEG_RETRY_FIRST NS_PER_S /* of a put that failed; doubles */
 
 enum { EXT_ZSTD = 1, EXT_INDEX = 2, EXT_VOID = 4 };
@@ -159,6 +164,7 @@ struct seg_open {
 	uint32_t written;       /* of the pass: bytes in the file */
 	uint32_t zeroed;        /* of the pass: blocks below are written, if only with zeros */
 	uint32_t small_syncs;   /* of the pass: how many in a row brought little */
+	uint32_t allocated;     /* by lock: bytes that the file takes on the disk beforehand */
 	uint32_t synced;        /* by lock: bytes that fdatasync confirmed */
 	atomic_uint released;   /* bytes below were given back to the kernel: read the file */
 	int index_done;         /* of the pass: the index record is in the region */
@@ -269,7 +275,10 @@ struct segstore {
 	size_t region_len;
 	int compress, quorum;
 	struct backend *backends[32];
-	uint64_t cap;
+	struct bandwidth *bandwidth; /* or NULL */
+	uint64_t cap;                /* what content may take here */
+	uint64_t
+	    cap_set; /* what was asked for: the rest is the filesystem's, for its last blocks */
 	int64_t timeout, flush_age, flush_idle;
 	void (*commit)(void *arg, void (*done)(void *done_arg, int result), void *done_arg);
 	void *commit_arg;
@@ -316,6 +325,8 @@ struct segstore {
 	struct list running_xfers, queued_xfers;
 	int bg_running, fg_running;
 	uint64_t bg_bytes;
+	unsigned explored; /* atomic */
+	struct fanout_budget budget;
 	int jobs; /* fetch completions and the like that are under way */
 
 	/* Sums, kept by seg_account. */
@@ -334,6 +345,13 @@ void seg_unpin_locked(struct segstore *st, struct seg *s);
 /* Every change of what is summed stands between these two. */
 void seg_account_begin_locked(struct segstore *st, struct seg *s);
 void seg_account_end_locked(struct segstore *st, struct seg *s);
+/* What open files take on the disk ahead of their content. */
+uint64_t seg_spare_locked(const struct segstore *st);
+/* What all files take. */
+static inline uint64_t seg_taken_locked(const struct segstore *st)
+{
+	return st->sums.staged_bytes + st->sums.cached_bytes + seg_spare_locked(st);
+}
 void seg_set_phase_locked(struct segstore *st, struct seg *s, enum seg_phase phase);
 void seg_path(const struct segstore *st, const struct seg *s, enum seg_place place,
 	      char out[SEG_PATH_MAX]);
@@ -424,7 +442,26 @@ struct xfer *xfer_find_done_locked(struct seg *s, uint32_t i); /* with a referen
 const uint8_t *xfer_sealed(const struct xfer *x, uint32_t pos);
 void xfer_unref(struct segstore *st, struct xfer *x);
 void seg_fetch_cancel_all(struct segstore *st);
+/* As segstore_fetch, for the uploader: no reader waits for it, so it gives way to them where
+ * bandwidth is limited, and says nothing about what will be read next. */
+struct seg_fetch *seg_fetch_to_heal(struct segstore *st, const struct seg_miss *miss,
+				    void (*done)(void *arg, int result), void *arg, int *rc);
 uint32_t seg_usable_mask(struct segstore *st, int for_put);
+
+/* fetch_order.c */
+uint64_t seg_rate_down(struct segstore *st); /* bytes per second, 0: no limit */
+/* The best first; suspect: bit i, backend i had lost the shard, or served wrong bytes. */
+void seg_fetch_order(struct segstore *st, uint32_t suspect, uint8_t *order);
+struct seg_haste {
+	size_t len;       /* sealed bytes */
+	int reader, heal; /* who waits for it; neither: read-ahead */
+	int busy;         /* many are fetching */
+	int64_t deadline; /* before the time that a limit of bandwidth adds */
+};
+/* Fills in extra, hedge, rescue and deadline of g, whose len is set; may change the order behind
+ * the first k. */
+void seg_fetch_haste(struct segstore *st, const struct seg_haste *h, uint8_t *order,
+		     struct fanout_get *g);
 
 /* seg_code.c: the shards of a segment, all of them or those in `todo`. The body is there. -ENOENT:
  * an extent has to be fetched first; -EBADMSG: one is lost. */

@@ -41,7 +41,10 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	st->compress = o->compress;
 	st->quorum = o->quorum;
 	memcpy(st->backends, o->backends, (size_t)st->n * sizeof(st->backends[0]));
-	st->cap = o->cache_cap;
+	st->cap_set = o->cache_cap;
+	st->cap = o->cache_cap - o->cache_cap / SEG_CAP_MARGIN;
+	st->bandwidth = o->bandwidth;
+	fanout_budget_init(&st->budget, SEG_QUEUE_LONG);
 	st->timeout = o->timeout ? o->timeout : 30 * NS_PER_S;
 	st->flush_age = o->flush_age ? o->flush_age : 30 * NS_PER_S;
 	st->flush_idle = o->flush_idle ? o->flush_idle : 5 * NS_PER_S;

@@ -9,6 +9,8 @@
 #include "fs/base/file.h"
 
 #define DROPS_AT_ONCE 256
+#define STUCK         (3 * NS_PER_S)
+#define WAIT_LOOK     (200 * NS_PER_MS)
 
 /* --- one segment --- */
 
@@ -146,11 +148,24 @@ void seg_account_end_locked(struct segstore *st, struct seg *s)
 	account(st, s, 1);
 }
 
+uint64_t seg_spare_locked(const struct segstore *st)
+{
+	uint64_t sum = 0;
+
+	list_for_each (l, &st->opens) {
+		const struct seg_open *o = list_entry(l, struct seg_open, link);
+		sum += o->allocated > o->pos ? o->allocated - o->pos : 0;
+	}
+	return sum;
+}
+
 void segstore_state(struct segstore *st, struct segstore_state *out)
 {
 	SCOPE_LOCK(&st->lock);
 	*out = st->sums;
-	out->cap = st->cap;
+	out->cap = st->cap_set;
+	out->room = st->cap;
+	out->spare_bytes = seg_spare_locked(st);
 	out->losses_survivable = st->m;
 	for (int i = 0; i <= st->n; i++) {
 		if (!st->by_present[i])
@@ -385,45 +400,59 @@ int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline)
 	return segstore_wait_ticking(st, level, deadline, NULL, NULL);
 }
 
-int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
-			  int (*tick)(void *arg), void *arg)
+void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level level,
+			 int64_t deadline)
 {
-	int64_t stuck_since = 0;
-	int rc = 0;
-
+	*w = (struct seg_wait){ .level = level, .deadline = deadline };
 	pthread_mutex_lock(&st->lock);
-	uint64_t seq = st->close_seq;
+	w->seq = st->close_seq;
 	pthread_mutex_unlock(&st->lock);
 	seg_after_commit(st, seg_nobody, NULL);
 	seg_upload_kick(st);
-	for (;;) {
-		uint32_t usable = seg_usable_mask(st, 1);
-		int64_t now = clock_mono_ns(), until = now + 200 * NS_PER_MS;
-		pthread_mutex_lock(&st->lock);
-		int left = seg_work_left_locked(st, level, seq);
-		int moves = left && seg_work_can_move_locked(st, level, seq, usable);
-		if (moves)
-			stuck_since = 0;
-		else if (!stuck_since)
-			stuck_since = now;
-		if (!left)
-			rc = 0;
-		else if (deadline && now >= deadline)
-			rc = -ETIMEDOUT;
-		/* A breaker may let a probe through any moment: one round of that. */
-		else if (!moves && now - stuck_since > 3 * NS_PER_S)
-			rc = -EIO;
-		else
-			rc = 1;
-		if (rc == 1)
-			cond_wait_until(&st->changed, &st->lock,
-					deadline && deadline < until ? deadline : until);
-		pthread_mutex_unlock(&st->lock);
-		if (rc == 1 && tick && tick(arg))
-			rc = -ECANCELED;
-		if (rc != 1)
-			return rc;
+}
+
+int segstore_wait_look(struct segstore *st, struct seg_wait *w)
+{
+	uint32_t usable = seg_usable_mask(st, 1);
+	int64_t now = clock_mono_ns();
+	SCOPE_LOCK(&st->lock);
+	int left = seg_work_left_locked(st, w->level, w->seq);
+	int moves = left && seg_work_can_move_locked(st, w->level, w->seq, usable);
+
+	if (moves)
+		w->stuck_since = 0;
+	else if (!w->stuck_since)
+		w->stuck_since = now;
+	if (!left)
+		return 0;
+	if (w->deadline && now >= w->deadline)
+		return -ETIMEDOUT;
+	/* A breaker may let a probe through any moment: one round of that. */
+	return !moves && now - w->stuck_since > STUCK ? -EIO : -EAGAIN;
+}
+
+void segstore_wait_sleep(struct segstore *st, int64_t until)
+{
+	SCOPE_LOCK(&st->lock);
+
+	cond_wait_until(&st->changed, &st->lock, until);
+}
+
+int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
+			  int (*tick)(void *arg), void *arg)
+{
+	struct seg_wait w;
+	int rc;
+
+	segstore_wait_begin(st, &w, level, deadline);
+	while ((rc = segstore_wait_look(st, &w)) == -EAGAIN) {
+		int64_t until = clock_mono_ns() + WAIT_LOOK;
+
+		segstore_wait_sleep(st, deadline ? MIN(deadline, until) : until);
+		if (tick && tick(arg))
+			return -ECANCELED;
 	}
+	return rc;
 }
 
 /* --- dropping --- */

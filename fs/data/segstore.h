@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "backends/backend.h"
+#include "backends/bandwidth.h"
 #include "crypto/key.h"
 #include "fs/base/err.h"
 #include "fs/meta/meta.h"
@@ -35,7 +36,9 @@ struct segstore_opts {
 	int compress;          /* 1: zstd level 1 per extent, incompressible data raw */
 	struct backend **backends; /* k + m, each with a health layer on top; borrowed. backends[i]
 				      holds shard i */
-	uint64_t cache_cap;        /* bytes of staging + cache files; hard */
+	struct bandwidth *bandwidth; /* which the backends share, or NULL; borrowed. How much is
+					asked for at once, and for how long, depends on it */
+	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
 	int64_t timeout;               /* ns: deadline of a foreground fetch */
@@ -111,7 +114,13 @@ void segstore_unref(struct segstore *st, uint32_t seg);
 /* --- reading --- */
 struct seg_miss {
 	uint32_t seg, first, count; /* extents that are not here */
+	int64_t deadline;           /* of fetching them; 0: the store's timeout, from then on */
 };
+/* By when a read that begins now has to have ended: now + timeout. */
+int64_t segstore_deadline(const struct segstore *st);
+/* Is the bandwidth limited by the user? Then the time that a rate costs does not count against a
+ * reader's: each fetch has a deadline of its own. */
+int segstore_limited(struct segstore *st);
 /* Copies len bytes of the file content of extents first, first+1, ... starting `skip` bytes in
  * (skip may span extents). 0; -EAGAIN: not all local, *miss says what to fetch; -EBADMSG: local
  * bytes are wrong and no backend can help (not uploaded yet); -EINVAL: beyond the segment; -EIO:
@@ -144,7 +153,9 @@ int segstore_continues(struct segstore *st, uint32_t seg, uint32_t first, uint64
 struct segstore_state {
 	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n: cannot be evicted */
 	uint64_t cached_bytes; /* evictable */
-	uint64_t cap;
+	uint64_t spare_bytes;  /* taken on the disk ahead of content that is still to come */
+	uint64_t cap;          /* as given */
+	uint64_t room;         /* of that, what staged, spare and cached bytes may take together */
 	uint32_t open, closed, uploading, stored, dispersed, dropped; /* segments */
 	uint32_t below_n; /* uploaded segments that miss shards: the heal queue */
 	uint64_t to_upload_bytes, heal_bytes; /* left to send */
@@ -180,6 +191,18 @@ int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline);
  * returning non-zero. */
 int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
 			  int (*tick)(void *arg), void *arg);
+/* The same for who waits for many things at once. look: 0 reached; -EAGAIN not yet; else as
+ * segstore_wait. sleep blocks until something may have changed, at most until `until`. A wait is
+ * its owner's to serialise. */
+struct seg_wait {
+	enum seg_level level;
+	uint64_t seq;
+	int64_t deadline, stuck_since;
+};
+void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level level,
+			 int64_t deadline);
+int segstore_wait_look(struct segstore *st, struct seg_wait *w);
+void segstore_wait_sleep(struct segstore *st, int64_t until);
 /* A backend's health changed: wake the uploader and the heal queue. */
 void segstore_backend_changed(struct segstore *st);
 

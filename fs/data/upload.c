@@ -314,7 +314,7 @@ static void upload_source(void *arg)
 	}
 	u->fetch_left = 2;
 	if (can)
-		u->fetch = segstore_fetch(st, &all, source_fetched, u, &rc);
+		u->fetch = seg_fetch_to_heal(st, &all, source_fetched, u, &rc);
 	if (!u->fetch) {
 		u->result = can ? rc : -ENOENT;
 		if (!can)
@@ -366,10 +366,19 @@ static void put_progress(struct fanout_put *f, int i, int result)
 
 static void put_done(struct fanout_put *f);
 
+/* Bytes per second that are expected at least, of which other uploads take their part. */
+static int64_t put_rate(struct segstore *st)
+{
+	uint64_t limit = bandwidth_rate(st->bandwidth, BANDWIDTH_UP) / (ALL_MAX / EARLY_MAX + 1);
+
+	return limit ? (int64_t)MIN(limit, PUT_RATE) : PUT_RATE;
+}
+
 static void put_start(struct upload *u, uint32_t todo)
 {
 	struct segstore *st = u->st;
 	int64_t bytes = (int64_t)u->shards.len * __builtin_popcount(todo) * EARLY_MAX;
+	int64_t rate = put_rate(st);
 
 	u->put = (struct fanout_put){
 		.backends = st->backends,
@@ -378,8 +387,8 @@ static void put_start(struct upload *u, uint32_t todo)
 		.keys = u->key,
 		.iov = u->iovp,
 		.iovs = 1,
-		.flags = BACKEND_IF_ABSENT,
-		.deadline = clock_mono_ns() + PUT_TIME + bytes * NS_PER_S / PUT_RATE,
+		.flags = BACKEND_IF_ABSENT | (u->heal ? BACKEND_BACKGROUND : 0),
+		.deadline = clock_mono_ns() + PUT_TIME + bytes * NS_PER_S / rate,
 		.progress = put_progress,
 		.done = put_done,
 		.user = u,

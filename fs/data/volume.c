@@ -7,6 +7,7 @@
 #define SPACE_REFRESH (50 * NS_PER_MS)
 #define SPACE_STEP    512 /* asked again when cap / this was written since */
 #define FRAGMENT      4096
+#define FSYNC_TIMEOUT (120 * NS_PER_S)
 #define FILES_MAX     (1ull << 40)
 #define SPACE_UNKNOWN (1ull << 50) /* statfs before any backend told */
 
@@ -19,6 +20,8 @@ static void volume_init(struct volume *v, const struct volume_opts *o)
 	v->env.extent_max = o->extent_max;
 	if (!v->o.commit_interval)
 		v->o.commit_interval = NS_PER_S;
+	if (!v->o.fsync_timeout)
+		v->o.fsync_timeout = FSYNC_TIMEOUT;
 	if (!v->o.dirty_max)
 		v->o.dirty_max = 32u << 20;
 	if (!v->o.inode_cache)
@@ -33,6 +36,7 @@ static void volume_init(struct volume *v, const struct volume_opts *o)
 	list_init(&v->reap);
 	list_init(&v->parked);
 	list_init(&v->waiters);
+	list_init(&v->cloud_waiters);
 	list_init(&v->throttled);
 	list_init(&v->snaps);
 }
@@ -111,6 +115,7 @@ int volume_stop(struct volume *v)
 	void *failures = NULL;
 	int running;
 
+	volume_end_waits(v);
 	pthread_mutex_lock(&v->c_lock);
 	running = v->running && !v->stopping;
 	v->stopping = 1;
@@ -226,8 +231,8 @@ static void space_ask_locked(struct volume *v, int64_t now)
 	struct segstore_state s;
 
 	segstore_state(v->st, &s);
-	v->space_staged = s.staged_bytes + atomic_load(&v->env.dirty_bytes);
-	v->space_cap = s.cap;
+	v->space_staged = s.staged_bytes + s.spare_bytes + atomic_load(&v->env.dirty_bytes);
+	v->space_cap = s.room;
 	v->space_time = now;
 	v->space_written = 0;
 }

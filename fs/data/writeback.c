@@ -20,7 +20,6 @@
 	(250 * NS_PER_MS) /* removing files per cycle: the others go with the next ones            \
 			   */
 #define DRAIN_YIELDS 64
-#define CLOUD_WAIT   (120 * NS_PER_S)
 #define LANE_IDLE    (2 * NS_PER_S)
 #define ORPHANS_STEP 1000
 
@@ -595,32 +594,12 @@ static int run_cycle(struct cycle *c)
 	return 0;
 }
 
-struct cloud_wait {
-	struct volume *v;
-	struct list waiters;
-};
-
-static void cloud_wait(void *arg)
-{
-	struct cloud_wait *w = arg;
-	int rc = segstore_wait(w->v->st, SEG_STORED, clock_mono_ns() + CLOUD_WAIT);
-	struct list *l;
-
-	while ((l = list_first(&w->waiters))) {
-		struct waiter *one = list_entry(l, struct waiter, link);
-
-		list_remove(l);
-		one->done(one->arg, rc);
-		free(one);
-	}
-	free(w);
-}
-
 static void answer(struct cycle *c, int rc)
 {
-	struct cloud_wait *cloud = NULL;
+	struct list cloud;
 	struct list *l;
 
+	list_init(&cloud);
 	while ((l = list_first(&c->waiters))) {
 		struct waiter *w = list_entry(l, struct waiter, link);
 		int mine = rc;
@@ -629,24 +608,13 @@ static void answer(struct cycle *c, int rc)
 		if (!mine && c->unsealed_n && (!w->ino || was_unsealed(c, w->ino)))
 			mine = c->unsealed_rc;
 		if (!mine && w->cloud) {
-			if (!cloud) {
-				cloud = calloc(1, sizeof(*cloud));
-				if (cloud) {
-					cloud->v = c->v;
-					list_init(&cloud->waiters);
-				}
-			}
-			if (cloud) {
-				list_push_back(&cloud->waiters, &w->link);
-				continue;
-			}
-			mine = -ENOMEM;
+			list_push_back(&cloud, &w->link);
+			continue;
 		}
 		w->done(w->arg, mine);
 		free(w);
 	}
-	if (cloud)
-		workq_submit(c->v->cloud, cloud_wait, cloud);
+	cloud_wait_add(c->v, &cloud);
 }
 
 static int is_due(struct volume *v)
@@ -724,6 +692,7 @@ int writeback_wait(struct volume *v, uint64_t ino, int cloud, void (*done)(void 
 	if (!w)
 		return -ENOMEM;
 	*w = (struct waiter){ .ino = ino, .cloud = cloud, .done = done, .arg = arg };
+	w->deadline = clock_mono_ns() + v->o.fsync_timeout;
 	pthread_mutex_lock(&v->c_lock);
 	if (v->running) {
 		list_push_back(&v->waiters, &w->link);

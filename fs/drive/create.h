@@ -25,6 +25,11 @@ struct create_opts {
 int create_check(const struct paths *p, const struct create_opts *o, struct config *c,
 		 struct err *e);
 
+/* Undoes what a create or destroy that was interrupted left; create_check does it as well. 0;
+ * -ENOENT there is nothing; -EAGAIN some backend did not answer, what is to be undone there is kept
+ * in mind. Blocks. */
+int create_undo_crashed(const struct paths *p, struct err *e);
+
 /* Makes the drive: header generation 1 is committed here, each backend is claimed, the header is
  * put on all n, the database is made, and last the configuration file appears: before that there is
  * no drive. On any failure what was made is undone. root_*: of the root folder. Blocks. Failpoints:

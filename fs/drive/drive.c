@@ -39,6 +39,7 @@ struct drive {
 	struct backend *backends[DRIVE_MAX_BACKENDS];
 	struct backend *bare[DRIVE_MAX_BACKENDS]; /* below the layers, owned by them */
 	struct backend_stack_handles handles[DRIVE_MAX_BACKENDS];
+	struct bandwidth *bandwidth; /* of all of them */
 	struct volume *volume;
 	struct segstore *segstore;
 	struct segstore *wake; /* atomic: what on_change may call; NULL before and after */
@@ -50,7 +51,7 @@ struct drive {
 	uint32_t verified;    /* atomic; bit i: what the marker of backend i says is known */
 	pthread_mutex_t lock; /* guards stop */
 	pthread_cond_t wakeup;
-	int stop;
+	int stop; /* and atomic, for the backends: whoever waits for one comes back at once */
 };
 
 uint64_t drive_default_cache(const char *folder)
@@ -75,17 +76,32 @@ static void on_change(void *arg, struct backend *health)
 		segstore_backend_changed(st);
 }
 
-static int open_backends(struct drive *d, int64_t timeout, struct err *e)
+static int check_bandwidth(uint64_t up, uint64_t down, struct err *e)
+{
+	if ((up && up < DRIVE_BANDWIDTH_MIN) || (down && down < DRIVE_BANDWIDTH_MIN))
+		return err_set(
+		    e, -ERANGE,
+		    "a limit of bandwidth is %uK bytes per second or more, or 0 for none",
+		    DRIVE_BANDWIDTH_MIN >> 10);
+	return 0;
+}
+
+static int open_backends(struct drive *d, const struct drive_opts *o, struct err *e)
 {
 	struct backend *bare[DRIVE_MAX_BACKENDS];
-	int rc = backends_open_guarded(d->paths, d->config, timeout, bare, e);
+	int rc;
 
+	d->bandwidth = bandwidth_create(o->bandwidth_up, o->bandwidth_down);
+	if (!d->bandwidth)
+		return err_set(e, -ENOMEM, "out of memory");
+	rc = backends_open_guarded(d->paths, d->config, o->timeout, &d->stop, bare, e);
 	if (rc)
 		return rc;
 	for (int i = 0; i < d->config->n; i++) {
 		int local = !strcmp(d->config->backends[i].parsed.scheme, "file");
 		struct backend_stack_opts so = {
 			.in_flight = local ? FILE_IN_FLIGHT : CLOUD_IN_FLIGHT,
+			.bw = d->bandwidth,
 			.on_change = on_change,
 			.arg = d,
 		};
@@ -208,7 +224,7 @@ static void care_stop(struct drive *d)
 	if (!d->care_runs)
 		return;
 	pthread_mutex_lock(&d->lock);
-	d->stop = 1;
+	__atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
 	pthread_cond_signal(&d->wakeup);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->care, NULL);
@@ -243,6 +259,7 @@ static int open_volume(struct drive *d, const struct drive_opts *o, struct err *
 		.dirty_max = DIRTY_MAX,
 		.inode_cache = INODE_CACHE,
 		.fsync_cloud = o->fsync_cloud,
+		.fsync_timeout = o->fsync_timeout,
 	};
 
 	return volume_create(&vo, &d->volume, e);
@@ -262,6 +279,7 @@ static int open_segstore(struct drive *d, const struct drive_opts *o, struct err
 		.segment_size = d->manifest.segment_size,
 		.compress = d->config->compress,
 		.backends = d->backends,
+		.bandwidth = d->bandwidth,
 		.cache_cap = d->cache_size,
 		.quorum = o->quorum,
 		.timeout = o->timeout,
@@ -288,7 +306,9 @@ int drive_open(const struct drive_opts *o, const struct secret *secret, struct d
 	d->read_only = o->read_only;
 	pthread_mutex_init(&d->lock, NULL);
 	cond_init_mono(&d->wakeup);
-	rc = paths_make(d->paths, e);
+	rc = check_bandwidth(o->bandwidth_up, o->bandwidth_down, e);
+	if (!rc)
+		rc = paths_make(d->paths, e);
 	if (!rc)
 		rc = take_keys(d, secret, e);
 	if (!rc) {
@@ -299,7 +319,7 @@ int drive_open(const struct drive_opts *o, const struct secret *secret, struct d
 		rc = meta_open(d->paths->database, &mo, &d->meta, e);
 	}
 	if (!rc)
-		rc = open_backends(d, o->timeout, e);
+		rc = open_backends(d, o, e);
 	if (!rc)
 		rc = open_volume(d, o, e);
 	if (!rc)
@@ -334,6 +354,7 @@ int drive_close(struct drive *d, int64_t deadline)
 	if (d->volume)
 		volume_destroy(d->volume);
 	backends_close(d->backends, d->config->n);
+	bandwidth_destroy(d->bandwidth);
 	if (d->meta) {
 		r = meta_close(d->meta);
 		if (!rc)
@@ -392,6 +413,21 @@ void drive_words(struct drive *d, int backend, char *out, size_t size)
 void drive_stats(struct drive *d, int backend, struct backend_stats *out)
 {
 	layer_stats_get(d->handles[backend].stats, out);
+}
+
+int drive_set_bandwidth(struct drive *d, uint64_t up, uint64_t down, struct err *e)
+{
+	int rc = check_bandwidth(up, down, e);
+
+	if (!rc)
+		bandwidth_set(d->bandwidth, up, down);
+	return rc;
+}
+
+void drive_bandwidth(struct drive *d, uint64_t *up, uint64_t *down)
+{
+	*up = bandwidth_rate(d->bandwidth, BANDWIDTH_UP);
+	*down = bandwidth_rate(d->bandwidth, BANDWIDTH_DOWN);
 }
 
 /* A commit that outlives a cancelled wait still has somewhere to report to. */

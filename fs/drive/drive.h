@@ -22,8 +22,13 @@ struct drive_opts {
 	int64_t timeout;         /* ns: deadline of what programs wait for */
 	int64_t commit_interval; /* ns */
 	int fsync_cloud;
-	int quorum; /* 0: every healthy backend */
+	int64_t fsync_timeout;                 /* ns, of such an fsync */
+	int quorum;                            /* 0: every healthy backend */
+	uint64_t bandwidth_up, bandwidth_down; /* bytes per second of all backends together, 0: no
+						  limit */
 };
+
+#define DRIVE_BANDWIDTH_MIN (16u << 10) /* below that a single request would take minutes */
 
 #define DRIVE_CACHE_MIN (64ull << 20)
 /* The smaller of 10 GiB and 10 % of the disk that holds the folder, at least DRIVE_CACHE_MIN. */
@@ -45,6 +50,10 @@ void drive_health(struct drive *d, int backend, struct health_info *out);
  * is nothing to say. */
 void drive_words(struct drive *d, int backend, char *out, size_t size);
 void drive_stats(struct drive *d, int backend, struct backend_stats *out);
+/* Bytes per second, 0: no limit. Takes effect at once, but for transfers that are under way.
+ * -ERANGE below DRIVE_BANDWIDTH_MIN. */
+int drive_set_bandwidth(struct drive *d, uint64_t up, uint64_t down, struct err *e);
+void drive_bandwidth(struct drive *d, uint64_t *up, uint64_t *down);
 
 /* Everything written so far becomes durable here, then goes to the backends, until it is at
  * `level`, the deadline (0: none) passes (-ETIMEDOUT), nothing more can move (-EIO), or tick (may

@@ -139,6 +139,7 @@ json_t *status_live(struct drive *d)
 	json_t *o = common(drive_paths(d), drive_config(d)), *backends = json_array();
 	struct segstore_state st;
 	struct volume_state vs;
+	uint64_t up, down;
 	int failed;
 
 	memset(&st, 0, sizeof(st));
@@ -152,6 +153,10 @@ json_t *status_live(struct drive *d)
 	json_object_set_new(o, "segments", segments_json(&st));
 	json_object_set_new(o, "bytes", bytes_json(&st, vs.dirty_bytes, vs.totals.bytes));
 	set_u64(o, "files", vs.totals.inodes);
+	drive_bandwidth(d, &up, &down);
+	json_object_set_new(o, "bandwidth",
+			    json_pack("{s:I,s:I}", "up", (json_int_t)MIN(up, (uint64_t)INT64_MAX),
+				      "down", (json_int_t)MIN(down, (uint64_t)INT64_MAX)));
 	json_object_set_new(o, "losses_survivable",
 			    json_integer(segstore_losses_now(drive_segstore(d))));
 	json_object_set_new(o, "failed", failed ? control_text(strerror(-failed)) : json_null());

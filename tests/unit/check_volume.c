@@ -621,6 +621,10 @@ START_TEST(fetch_fails_and_cancels)
 	fake_remote(st, 1, 0, -ETIMEDOUT);
 	ck_err(do_read(a, 0, back, 5, &got), ETIMEDOUT);
 	ck_assert_uint_eq(got, 0);
+	/* The kernel's second try, right behind it, is not another wait; a later one is. */
+	fake_remote(st, 1, 0, 0);
+	ck_err(volume_read(v, a, 0, back, 5, &got, &op, wait_done, &w), ETIMEDOUT);
+	eventually(do_read(a, 0, back, 5, &got) == 0);
 	fake_remote(st, 1, 50 * NS_PER_MS, 0);
 	wait_init(&w);
 	rc = volume_read(v, a, 0, back, 5, &got, &op, wait_done, &w);

@@ -48,6 +48,7 @@ struct rig {
 	struct mem_store *store[N_MAX]; /* survive a reopening */
 	struct fault_rule rule[N_MAX][2];
 	struct backend *fault[N_MAX], *health[N_MAX];
+	struct bandwidth *bandwidth;
 	struct keyring *keys;
 	uint8_t drive[16];
 	struct meta *meta;
@@ -154,6 +155,7 @@ static inline struct segstore_opts rig_opts(struct rig *r)
 				       .segment_size = r->segment_size,
 				       .compress = r->compress,
 				       .backends = r->health,
+				       .bandwidth = r->bandwidth,
 				       .cache_cap = r->cap,
 				       .quorum = r->quorum,
 				       .timeout = r->timeout,
@@ -174,7 +176,8 @@ static inline void rig_up(struct rig *r, int create)
 	for (int i = 0; i < r->n; i++) {
 		struct backend *b = mem_open(r->store[i], 1, 0);
 		r->fault[i] = layer_fault(b, NULL, 0);
-		r->health[i] = layer_health(r->fault[i], rig_changed, r);
+		b = r->bandwidth ? layer_limit(r->fault[i], 0, r->bandwidth) : r->fault[i];
+		r->health[i] = layer_health(b, rig_changed, r);
 		ck_assert_ptr_nonnull(r->health[i]);
 		snprintf(r->health[i]->name, sizeof(r->health[i]->name), "cloud%d", i);
 	}
