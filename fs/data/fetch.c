@@ -10,8 +10,11 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define BACKGROUND_MAX     8 /* transfers of read-ahead at once: 8 x 4 MiB in flight */
-#define BACKGROUND_LIMITED 2 /* the same where bandwidth is limited: who reads waits behind it */
+/* Read-ahead in flight: 300 MB/s over a round trip of 100 ms. By bytes, for a file that was
+ * written by several threads lies in pieces much smaller than a transfer may be. */
+#define BACKGROUND_BYTES   (32u << 20)
+#define BACKGROUND_MAX     16
+#define BACKGROUND_LIMITED 2 /* where bandwidth is limited: who reads waits behind it */
 #define SCAN_MISSES        3
 
 enum xfer_state { XFER_QUEUED, XFER_RUNNING, XFER_DONE, XFER_FAILED };
@@ -255,6 +258,7 @@ static void xfer_start(struct xfer *x)
 	x->state = XFER_RUNNING;
 	list_push_back(&st->running_xfers, &x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) += 1;
+	st->bg_bytes += x->background ? x->len : 0;
 	x->refs += 2; /* ours, one for the completion, one until released */
 	x->net = 2;
 	st->jobs++;
@@ -281,7 +285,8 @@ static void pump(struct segstore *st)
 
 	for (;;) {
 		pthread_mutex_lock(&st->lock);
-		struct list *l = st->bg_running < max ? list_first(&st->queued_xfers) : NULL;
+		int more = st->bg_running < max && st->bg_bytes < BACKGROUND_BYTES;
+		struct list *l = more ? list_first(&st->queued_xfers) : NULL;
 		if (l)
 			list_remove(l);
 		pthread_mutex_unlock(&st->lock);
@@ -385,6 +390,7 @@ static void xfer_complete(void *arg)
 	}
 	list_remove(&x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) -= 1;
+	st->bg_bytes -= x->background ? x->len : 0;
 	wake_locked(x, &ready);
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &ready) {

@@ -46,8 +46,9 @@
 #define SEG_BODIES_MAX    64
 #define SEG_PLAIN_MAX     (16u << 20)
 #define SEG_PUNCH         (1u << 20)
-#define SEG_PIECE_MAX     (4u << 20) /* sealed bytes of one transfer */
-#define SEG_PIECE_MIN     (128u << 10)
+/* Sealed bytes of one transfer: 4 MiB of a file, with what sealing adds to its extents. */
+#define SEG_PIECE_MAX ((4u << 20) + (16u << 10))
+#define SEG_PIECE_MIN (128u << 10)
 #define SEG_QUEUE_LONG                                                                             \
 	16 /* with more fetches running, a further one only makes the queue longer                 \
 	    */
@@ -323,6 +324,7 @@ struct segstore {
 	/* Fetches. */
 	struct list running_xfers, queued_xfers;
 	int bg_running, fg_running;
+	uint64_t bg_bytes;
 	unsigned explored; /* atomic */
 	struct fanout_budget budget;
 	int jobs; /* fetch completions and the like that are under way */

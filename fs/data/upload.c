@@ -14,8 +14,8 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define EARLY_MAX 2 /* segments that are not at quorum, at once */
-#define ALL_MAX   5 /* with those that only wait for a slow backend */
+#define EARLY_MAX 4 /* segments that are not at quorum, at once */
+#define ALL_MAX   7 /* with those that only wait for a slow backend */
 #define BYTES_MAX (192u << 20)
 #define HEALS_MAX 1
 #define RETRY_MAX (60 * NS_PER_S)

@@ -663,6 +663,34 @@ START_TEST(fetch_fails_and_cancels)
 }
 END_TEST
 
+/* What lies in another order in its segment than in the file, for several threads wrote it, is
+ * asked for in few pieces, and early. */
+START_TEST(reads_ahead)
+{
+	const size_t piece = 64 << 10, pieces = 64;
+	AUTO_FREE uint8_t *buf = calloc(1, 64 << 10);
+	struct fake_stats s;
+	uint64_t a;
+	size_t got;
+
+	fopts.segment_size = 64 << 20;
+	up();
+	a = do_create(1, "a");
+	for (size_t k = 0; k < pieces; k++)
+		ck_ok(do_write(a, (k ^ 1) * piece, buf, piece));
+	ck_ok(do_fsync(a));
+	fake_remote(st, 1, 0, 0);
+	for (size_t k = 0; k < pieces / 4; k++) {
+		ck_ok(do_read(a, k * piece, buf, piece, &got));
+		ck_assert_uint_eq(got, piece);
+	}
+	fake_stats(st, &s);
+	ck_assert_uint_ge(s.prefetches, 1);
+	ck_assert_uint_le(s.prefetches, 4); /* of 56 pieces */
+	down();
+}
+END_TEST
+
 START_TEST(cloud_fsync)
 {
 	uint64_t a;
@@ -733,6 +761,7 @@ int main(void)
 	tcase_add_test(t, io_error_is_sticky);
 	tcase_add_loop_test(t, failure_commits_nothing, 0, 2);
 	tcase_add_test(t, fetch_fails_and_cancels);
+	tcase_add_test(t, reads_ahead);
 	tcase_add_test(t, cloud_fsync);
 	tcase_add_test(t, state_and_where);
 	suite_add_tcase(s, t);
