@@ -309,6 +309,7 @@ struct segstore {
 	struct list commits; /* commit_wait: for the next one */
 	struct list commits_running;
 	int commit_running;
+	int commit_wanted;  /* by nobody who waits in commits */
 	int64_t rows_since; /* ns: since when something waits for a commit that nobody asked for */
 
 	/* Uploads. */
@@ -356,11 +357,13 @@ void seg_set_phase_locked(struct segstore *st, struct seg *s, enum seg_phase pha
 void seg_path(const struct segstore *st, const struct seg *s, enum seg_place place,
 	      char out[SEG_PATH_MAX]);
 /* fn(arg, result) from any thread, without locks, after a commit that began after this call; not
- * from inside it. */
-void seg_after_commit(struct segstore *st, void (*fn)(void *arg, int result), void *arg);
+ * from inside it. w is borrowed until then: it is part of what waits, so that waiting cannot fail
+ * for want of memory. */
+void seg_after_commit(struct segstore *st, struct commit_wait *w, void (*fn)(void *arg, int result),
+		      void *arg);
+void seg_commit_soon(struct segstore *st); /* such a commit, for which nobody waits */
 void seg_drop_check(struct segstore *st);
 int seg_dead_mark(struct segstore *st, struct seg *s);
-void seg_nobody(void *arg, int result); /* for seg_after_commit: just commit */
 /* Length of one shard of a closed segment, out of its file's length. */
 static inline uint32_t seg_shard_len(uint64_t length, uint32_t extents, int k)
 {

@@ -160,12 +160,12 @@ static void commits_abandon(struct segstore *st)
 	list_init(&left);
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&left, &st->commits);
+	st->commit_wanted = 0;
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &left) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);
 		list_remove(l);
-		w->fn(w->arg, -ECANCELED);
-		free(w);
+		w->fn(w->arg, -ECANCELED); /* w may be gone */
 	}
 }
 

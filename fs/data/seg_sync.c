@@ -497,7 +497,7 @@ static void *flusher(void *arg)
 		}
 		pthread_mutex_unlock(&st->lock);
 		if (ask)
-			seg_after_commit(st, seg_nobody, NULL);
+			seg_commit_soon(st);
 		if (pass && pass_run(st))
 			failed_at = clock_mono_ns();
 		int stuck = full && seg_make_room(st, 0);

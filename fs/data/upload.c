@@ -34,6 +34,8 @@ struct upload {
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
+	int unsent; /* it ended before the first put: no file, no memory, no commit */
+	struct commit_wait commit;
 	struct shards shards;
 	char keys[FANOUT_MAX][SHARD_KEY_MAX];
 	const char *key[FANOUT_MAX];
@@ -147,7 +149,7 @@ static void upload_end(struct upload *u)
 	pthread_mutex_lock(&st->lock);
 	if (s->has_set && seg_at_quorum(st, s, usable, u->failed))
 		seg_stored_locked(st, s);
-	s->last_failed = u->failed;
+	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
 	if (seg_missing_locked(st, s)) {
 		s->retry_delay = u->done ? SEG_RETRY_FIRST : s->retry_delay * 2;
 		s->retry_delay = MIN(MAX(s->retry_delay, SEG_RETRY_FIRST), RETRY_MAX);
@@ -190,6 +192,7 @@ static void set_committed(void *arg, int result)
 	struct upload *u = arg;
 
 	if (result) {
+		u->unsent = 1;
 		workq_submit(u->st->uploadq, upload_end_job, u);
 		return;
 	}
@@ -247,13 +250,14 @@ static void upload_begin(void *arg)
 		}
 		meta_unlock(st->meta);
 		if (rc) {
+			u->unsent = 1;
 			upload_end(u);
 			return;
 		}
 	}
 	(void)failpoint("upload.set");
 	/* keeps the rule "committed before the first put" */
-	seg_after_commit(st, set_committed, u);
+	seg_after_commit(st, &u->commit, set_committed, u);
 }
 
 /* --- the source: the local file, or what k backends have --- */
@@ -300,6 +304,7 @@ static void upload_source(void *arg)
 	if (!rc)
 		rc = seg_body_get(st, s);
 	if (rc) {
+		u->unsent = 1;
 		upload_end(u);
 		return;
 	}
@@ -505,6 +510,7 @@ static void upload_code(void *arg)
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
 	seg_unpin(st, s); /* the body's */
+	u->unsent = rc && rc != -EAGAIN;
 	if (rc)
 		upload_end(u);
 	else
