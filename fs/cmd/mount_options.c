@@ -93,6 +93,14 @@ const struct option_def mount_option_table[] = {
 	  .arg = "N",
 	  .help = "On how many backends content counts as stored; 0 means every healthy one. "
 		  "Never fewer than data, nor than the majority" },
+	{ .name = "heal-rate",
+	  .type = OPT_SIZE,
+	  AT(heal_rate),
+	  .max = INT64_MAX,
+	  .dflt = "32M",
+	  .arg = "SIZE",
+	  .help = "Put what backends lack at most at so many bytes per second, unless sync waits "
+		  "for it; 0 means no limit" },
 	{ .name = "writeback",
 	  .type = OPT_FLAG,
 	  AT(writeback),

@@ -180,6 +180,7 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.commit_interval = s->o->commit,
 		.fsync_cloud = s->o->fsync,
 		.quorum = (int)s->o->quorum,
+		.heal_rate = s->o->heal_rate,
 	};
 
 	return drive_open(&d, secret, &s->drive, e);

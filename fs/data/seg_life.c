@@ -43,6 +43,7 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	memcpy(st->backends, o->backends, (size_t)st->n * sizeof(st->backends[0]));
 	st->cap_set = o->cache_cap;
 	st->cap = o->cache_cap - o->cache_cap / SEG_CAP_MARGIN;
+	st->pace.rate = o->heal_rate;
 	st->timeout = o->timeout ? o->timeout : 30 * NS_PER_S;
 	st->flush_age = o->flush_age ? o->flush_age : 30 * NS_PER_S;
 	st->flush_idle = o->flush_idle ? o->flush_idle : 5 * NS_PER_S;

@@ -406,6 +406,7 @@ int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t dea
 
 	pthread_mutex_lock(&st->lock);
 	uint64_t seq = st->close_seq;
+	st->pace.hurry += level == SEG_DISPERSED; /* somebody waits for what is healed */
 	pthread_mutex_unlock(&st->lock);
 	seg_after_commit(st, seg_nobody, NULL);
 	seg_upload_kick(st);
@@ -435,8 +436,11 @@ int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t dea
 		if (rc == 1 && tick && tick(arg))
 			rc = -ECANCELED;
 		if (rc != 1)
-			return rc;
+			break;
 	}
+	SCOPE_LOCK(&st->lock);
+	st->pace.hurry -= level == SEG_DISPERSED;
+	return rc;
 }
 
 /* --- dropping --- */

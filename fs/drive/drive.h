@@ -22,7 +22,8 @@ struct drive_opts {
 	int64_t timeout;         /* ns: deadline of what programs wait for */
 	int64_t commit_interval; /* ns */
 	int fsync_cloud;
-	int quorum; /* 0: every healthy backend */
+	int quorum;         /* 0: every healthy backend */
+	uint64_t heal_rate; /* bytes per second; 0: no limit */
 };
 
 #define DRIVE_CACHE_MIN (64ull << 20)
