@@ -118,6 +118,14 @@ const struct option_def mount_option_table[] = {
 	  .arg = "SIZE",
 	  .help = "The same for what is fetched; healing never takes more than an eighth of it "
 		  "from readers" },
+	{ .name = "heal-rate",
+	  .type = OPT_SIZE,
+	  AT(heal_rate),
+	  .max = INT64_MAX,
+	  .dflt = "32M",
+	  .arg = "SIZE",
+	  .help = "Put what backends lack at most at so many bytes per second, unless sync waits "
+		  "for it; 0 means no limit" },
 	{ .name = "writeback",
 	  .type = OPT_FLAG,
 	  AT(writeback),

@@ -12,6 +12,7 @@ struct mount_options {
 	int allow_other, nonempty, writeback, foreground, verbose;
 	int64_t uid, gid, umask; /* -1: not given */
 	uint64_t cache_size;     /* 0: not given */
+	uint64_t heal_rate;      /* 0: no limit */
 	char *cache_dir, *passfile, *keyfile, *log_file;
 	int64_t passfd; /* -1: none */
 	int64_t timeout, commit, drain, attr_timeout;

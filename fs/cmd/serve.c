@@ -185,6 +185,7 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.quorum = (int)s->o->quorum,
 		.bandwidth_up = s->o->bwlimit_up,
 		.bandwidth_down = s->o->bwlimit_down,
+		.heal_rate = s->o->heal_rate,
 	};
 
 	return drive_open(&d, secret, &s->drive, e);

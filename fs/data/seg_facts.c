@@ -283,6 +283,7 @@ static void look(void *arg)
 		seg_unpin(st, dirty[i]);
 	}
 	seg_verify_run(st);
+	seg_upload_stragglers(st);
 	seg_upload_kick(st);
 }
 

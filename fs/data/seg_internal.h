@@ -314,6 +314,12 @@ struct segstore {
 
 	/* Uploads. */
 	int uploads, uploads_early, heals;
+	struct {
+		uint64_t rate; /* constant: bytes per second that healing moves; 0: no limit */
+		int64_t at;    /* the next one may begin */
+		int hurry;     /* so many wait for all to be on n */
+		int waking;    /* a job will look again */
+	} pace;
 	uint64_t upload_bytes;
 	struct list running_uploads;
 	uint32_t usable_seen; /* bit i: usable when last looked at */
@@ -478,6 +484,14 @@ void shards_release(struct shards *sh); /* also after a failure */
 /* upload.c */
 void seg_upload_kick(struct segstore *st);
 void seg_upload_cancel_all(struct segstore *st);
+
+/* Backends that hang while the others have answered long ago. */
+void seg_upload_stragglers(struct segstore *st);
+
+/* seg_pace.c */
+int seg_pace_waits_locked(struct segstore *st,
+			  int64_t now); /* 1: no healing now; later it is kicked */
+void seg_pace_begin_locked(struct segstore *st, struct seg *s, uint32_t todo, int64_t now);
 
 /* seg_facts.c */
 int seg_quorum_min(const struct segstore *st);

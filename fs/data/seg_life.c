@@ -45,6 +45,7 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	st->cap = o->cache_cap - o->cache_cap / SEG_CAP_MARGIN;
 	st->bandwidth = o->bandwidth;
 	fanout_budget_init(&st->budget, SEG_QUEUE_LONG);
+	st->pace.rate = o->heal_rate;
 	st->timeout = o->timeout ? o->timeout : 30 * NS_PER_S;
 	st->flush_age = o->flush_age ? o->flush_age : 30 * NS_PER_S;
 	st->flush_idle = o->flush_idle ? o->flush_idle : 5 * NS_PER_S;

@@ -442,20 +442,33 @@ void segstore_wait_sleep(struct segstore *st, int64_t until)
 	cond_wait_until(&st->changed, &st->lock, until);
 }
 
+/* Somebody waits for what is healed, or no longer does. */
+static void hurry(struct segstore *st, enum seg_level level, int more)
+{
+	SCOPE_LOCK(&st->lock);
+
+	if (level == SEG_DISPERSED)
+		st->pace.hurry += more;
+}
+
 int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
 			  int (*tick)(void *arg), void *arg)
 {
 	struct seg_wait w;
 	int rc;
 
+	hurry(st, level, 1);
 	segstore_wait_begin(st, &w, level, deadline);
 	while ((rc = segstore_wait_look(st, &w)) == -EAGAIN) {
 		int64_t until = clock_mono_ns() + WAIT_LOOK;
 
 		segstore_wait_sleep(st, deadline ? MIN(deadline, until) : until);
-		if (tick && tick(arg))
-			return -ECANCELED;
+		if (tick && tick(arg)) {
+			rc = -ECANCELED;
+			break;
+		}
 	}
+	hurry(st, level, -1);
 	return rc;
 }
 

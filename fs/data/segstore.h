@@ -41,7 +41,9 @@ struct segstore_opts {
 	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
-	int64_t timeout;               /* ns: deadline of a foreground fetch */
+	uint64_t heal_rate; /* bytes per second that healing moves at most while nobody waits for
+			       it; 0: no limit */
+	int64_t timeout;    /* ns: deadline of a foreground fetch */
 	int64_t flush_age, flush_idle; /* ns: open segments are closed for upload when that old (30
 					  s) or idle that long (5 s) */
 	/* Asks for a commit cycle (volume's writeback); done(arg, 0) when everything changed before

@@ -21,6 +21,9 @@
 #define RETRY_MAX (60 * NS_PER_S)
 #define PUT_TIME  (60 * NS_PER_S)
 #define PUT_RATE  (256u << 10) /* bytes per second that are expected at least */
+/* How long "every healthy backend" waits for the last ones, once there is a quorum without them. */
+#define STALL_MIN   (5 * NS_PER_S)
+#define STALL_TIMES 8 /* what the quorum took */
 
 struct upload {
 	struct list link; /* by lock: of st->running_uploads */
@@ -32,6 +35,8 @@ struct upload {
 	int refs;        /* by lock */
 	int result;
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
+	uint32_t stalled;                     /* by lock: did not answer when the others had */
+	int64_t begun, stall_at;              /* by lock; stall_at 0: no quorum yet */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
 	int unsent; /* it ended before the first put: no file, no memory, no commit */
@@ -95,6 +100,11 @@ static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t 
 				continue;
 			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
 				return NULL;
+			if (heal && seg_pace_waits_locked(st, now))
+				return NULL;
+			if (heal)
+				seg_pace_begin_locked(st, s, seg_missing_locked(st, s) & usable,
+						      now);
 			return upload_new_locked(st, s);
 		}
 	}
@@ -147,7 +157,7 @@ static void upload_end(struct upload *u)
 	if (u->fetch)
 		segstore_fetch_release(st, u->fetch);
 	pthread_mutex_lock(&st->lock);
-	if (s->has_set && seg_at_quorum(st, s, usable, u->failed))
+	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
 	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
 	if (seg_missing_locked(st, s)) {
@@ -356,6 +366,9 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		if (result == -ESTALE)
 			u->differs |= bit;
 	}
+	int64_t now = clock_mono_ns();
+	if (!u->stall_at && seg_good_shards(s) >= seg_quorum_min(st))
+		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
 		kick = u->early;
@@ -366,6 +379,51 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	if (kick) {
 		seg_push_facts(st, s);
 		seg_upload_kick(st);
+	}
+}
+
+/* One that hangs would hold up everything for as long as its puts have time, and each of the next
+ * ones as well. Its put goes on, but is not waited for, and its health knows. */
+static uint32_t straggler_locked(struct segstore *st, struct upload *u, uint32_t usable,
+				 int64_t now)
+{
+	if (!u->early || !u->sent || !u->stall_at || now < u->stall_at || u->stalled)
+		return 0;
+	u->stalled = u->todo & ~u->done & ~u->failed;
+	if (seg_at_quorum(st, u->seg, usable, u->failed | u->stalled)) {
+		seg_stored_locked(st, u->seg);
+		early_end_locked(st, u);
+	}
+	return u->stalled;
+}
+
+void seg_upload_stragglers(struct segstore *st)
+{
+	uint32_t usable = seg_usable_mask(st, 1);
+	struct {
+		struct seg *s;
+		uint32_t who;
+	} some[ALL_MAX];
+	int n = 0;
+
+	pthread_mutex_lock(&st->lock);
+	list_for_each (l, &st->running_uploads) {
+		struct upload *u = list_entry(l, struct upload, link);
+		uint32_t who = n < ALL_MAX ? straggler_locked(st, u, usable, clock_mono_ns()) : 0;
+		if (!who)
+			continue;
+		seg_pin_locked(u->seg);
+		some[n].s = u->seg;
+		some[n++].who = who;
+	}
+	pthread_cond_broadcast(&st->changed);
+	pthread_mutex_unlock(&st->lock);
+	for (int i = 0; i < n; i++) {
+		for (int b = 0; b < st->n; b++)
+			if (some[i].who >> b & 1)
+				health_report_stall(st->backends[b]);
+		seg_push_facts(st, some[i].s);
+		seg_unpin(st, some[i].s);
 	}
 }
 
@@ -406,6 +464,7 @@ static void put_start(struct upload *u, uint32_t todo)
 	}
 	pthread_mutex_lock(&st->lock);
 	u->refs++;
+	u->begun = clock_mono_ns();
 	int stopping = st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	if (stopping)

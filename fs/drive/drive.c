@@ -282,6 +282,7 @@ static int open_segstore(struct drive *d, const struct drive_opts *o, struct err
 		.bandwidth = d->bandwidth,
 		.cache_cap = d->cache_size,
 		.quorum = o->quorum,
+		.heal_rate = o->heal_rate,
 		.timeout = o->timeout,
 		.flush_age = FLUSH_AGE,
 		.flush_idle = FLUSH_IDLE,

@@ -26,6 +26,7 @@ struct drive_opts {
 	int quorum;                            /* 0: every healthy backend */
 	uint64_t bandwidth_up, bandwidth_down; /* bytes per second of all backends together, 0: no
 						  limit */
+	uint64_t heal_rate;                    /* bytes per second; 0: no limit */
 };
 
 #define DRIVE_BANDWIDTH_MIN (16u << 10) /* below that a single request would take minutes */

@@ -44,6 +44,7 @@ struct rig {
 	uint32_t extent_max;
 	uint64_t segment_size, cap;
 	int compress, quorum;
+	uint64_t heal_rate;
 	int64_t flush_age, flush_idle, timeout;
 	struct mem_store *store[N_MAX]; /* survive a reopening */
 	struct fault_rule rule[N_MAX][2];
@@ -158,6 +159,7 @@ static inline struct segstore_opts rig_opts(struct rig *r)
 				       .bandwidth = r->bandwidth,
 				       .cache_cap = r->cap,
 				       .quorum = r->quorum,
+				       .heal_rate = r->heal_rate,
 				       .timeout = r->timeout,
 				       .flush_age = r->flush_age,
 				       .flush_idle = r->flush_idle,
