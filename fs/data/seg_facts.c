@@ -92,9 +92,13 @@ static void facts_committed(void *arg, int result)
 {
 	struct facts *f = arg;
 
+	(void)failpoint("stored.committed");
 	pthread_mutex_lock(&f->st->lock);
-	if (!result)
+	if (!result) {
+		seg_account_begin_locked(f->st, f->s);
 		f->s->present_durable = f->present;
+		seg_account_end_locked(f->st, f->s);
+	}
 	if (!seg_missing_locked(f->st, f->s) && !f->s->busy)
 		list_remove(&f->s->work);
 	pthread_mutex_unlock(&f->st->lock);
@@ -114,7 +118,9 @@ static int facts_write(struct segstore *st, struct seg *s, const uint8_t set[16]
 {
 	struct segment_row r;
 
-	int rc = coding_set_present(st->meta, set, present, suspect);
+	int rc = failpoint("stored.rows");
+	if (!rc)
+		rc = coding_set_present(st->meta, set, present, suspect);
 	if (rc || !stored)
 		return rc;
 	rc = segment_get(st->meta, s->num, &r);
@@ -196,8 +202,10 @@ void seg_report_shards(struct segstore *st, struct seg *s, uint32_t missing, uin
 			seg_verify_due(st, i);
 		}
 	}
-	if (gone | wrong)
+	if (gone | wrong) {
+		(void)failpoint("heal.doubt");
 		seg_push_facts(st, s);
+	}
 }
 
 /* --- for segstore_wait --- */

@@ -385,6 +385,15 @@ static inline int seg_dispersed(const struct segstore *st, const struct seg *s)
 {
 	return s->stored && (s->present & ~s->suspect) == st->all;
 }
+/* Its file may go under pressure: at quorum on at least k + 1, from where healing reads, and that
+ * is committed (I6). */
+static inline int seg_yields(const struct seg *s)
+{
+	uint32_t good = s->present & s->present_durable & ~s->suspect;
+
+	return s->phase == SEG_CLOSED && s->stored && s->set_durable &&
+	       __builtin_popcount(good) >= s->k + 1;
+}
 /* Can k backends deliver it, as far as is known? */
 static inline int seg_fetchable(const struct seg *s)
 {

@@ -137,7 +137,9 @@ static int index_write(struct seg *s, struct seg_body *b, const struct seg_hint 
 
 	if (!rec)
 		return -ENOMEM;
-	int rc = segio_index_seal(&b->cipher, b->ext, b->count, hints, s->created, end, rec);
+	int rc = failpoint("recover.index");
+	if (!rc)
+		rc = segio_index_seal(&b->cipher, b->ext, b->count, hints, s->created, end, rec);
 	return rc ? rc : file_pwrite(b->fd, rec, ext_end(&b->ext[b->count], s->k) - end, end);
 }
 
@@ -164,6 +166,8 @@ static int close_found(struct segstore *st, struct seg *s)
 		rc = -errno;
 	if (!rc && fdatasync(b->fd))
 		rc = -errno;
+	if (!rc)
+		rc = failpoint("recover.closed");
 	if (rc) {
 		seg_body_free(b);
 		return rc;
@@ -263,6 +267,7 @@ static void orphan_keep(struct segstore *st, const char *name)
 
 	if (!dir || !from || !to)
 		return;
+	(void)failpoint("recover.orphan");
 	if (file_mkdirs(dir, 0700) || rename(from, to))
 		log_warn("%s is not known to the database and cannot be put aside: %s", from,
 			 strerror(errno));

@@ -106,6 +106,8 @@ static void account(struct segstore *st, struct seg *s, int sign)
 		return;
 	int dispersed = seg_dispersed(st, s);
 	*(dispersed && s->phase == SEG_CLOSED ? &t->cached_bytes : &t->staged_bytes) += u * s->disk;
+	if (!dispersed && seg_yields(s))
+		t->yield_bytes += u * s->disk;
 	if (s->row == SEGMENT_DROPPED || s->phase == SEG_GONE) {
 		t->dropped += d;
 		return;
@@ -488,10 +490,12 @@ static void drop_files(void *arg)
 	struct seg *s = d->s;
 	char path[SEG_PATH_MAX];
 
+	(void)failpoint("drop.unlink");
 	if (s->place != PLACE_NONE) {
 		seg_path(st, s, s->place, path);
 		unlink(path);
 	}
+	(void)failpoint("drop.done");
 	pthread_mutex_lock(&st->lock);
 	seg_account_begin_locked(st, s);
 	s->place = PLACE_NONE;
@@ -535,7 +539,9 @@ static int drop_row(struct segstore *st, struct seg *s)
 {
 	struct segment_row r;
 
-	int rc = segment_get(st->meta, s->num, &r);
+	int rc = failpoint("drop.row");
+	if (!rc)
+		rc = segment_get(st->meta, s->num, &r);
 	if (rc)
 		return rc;
 	if (r.live)

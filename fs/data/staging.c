@@ -288,6 +288,8 @@ static int seal_all(struct seg *s, uint32_t first, struct append *a)
 		if (!rc)
 			rc = segio_seal(&s->body->cipher, first + (uint32_t)i, x, a->data[i],
 					rec + SEG_RECORD_HEADER);
+		if (!rc)
+			rc = failpoint("stage.sealed");
 		if (rc) { /* The number is consumed: a void record stands there (I3). */
 			memset(rec + SEG_RECORD_HEADER, 0, ext_sealed(x, s->k));
 			x->flags |= EXT_VOID;
@@ -331,7 +333,7 @@ static int append(struct segstore *st, struct seg_lane *lane, const struct seg_p
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&st->lock);
-	if (st->sums.staged_bytes + a.need > cap)
+	if (st->sums.staged_bytes - st->sums.yield_bytes + a.need > cap)
 		rc = -ENOSPC;
 	else if (st->sync_error && st->unsynced >= SEG_UNSYNCED_MAX)
 		rc = st->sync_error; /* the disk takes nothing: do not fill the memory */

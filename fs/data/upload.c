@@ -247,7 +247,9 @@ static void upload_begin(void *arg)
 	if (!s->has_set) {
 		random_bytes(set, sizeof(set));
 		meta_lock(st->meta);
-		int rc = set_write(st, s, set);
+		int rc = failpoint("upload.begin");
+		if (!rc)
+			rc = set_write(st, s, set);
 		if (!rc) {
 			pthread_mutex_lock(&st->lock);
 			seg_account_begin_locked(st, s);
@@ -377,6 +379,7 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
 	if (kick) {
+		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
 		seg_upload_kick(st);
 	}
@@ -539,6 +542,8 @@ static void put_ended(void *arg)
 	int differs = u->differs && !u->fixing && !st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	(void)failpoint("upload.done");
+	if (u->heal)
+		(void)failpoint("heal.done");
 	if (differs)
 		fix(u);
 	else
@@ -563,6 +568,10 @@ static void upload_code(void *arg)
 	u->todo = seg_missing_locked(st, s) & usable;
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
+	if (!rc)
+		rc = failpoint("upload.code");
+	if (!rc && u->heal)
+		rc = failpoint("heal.begin");
 	if (!rc)
 		rc = u->todo ? shards_make(st, s, u->todo, &u->shards) : -EAGAIN;
 	/* Damage was said where it was found; what is missing is fetched next time. */

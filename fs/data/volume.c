@@ -245,8 +245,8 @@ static void space_ask_locked(struct volume *v, int64_t now)
 	segstore_state(v->st, &s);
 	/* Small pieces cost more sealed than dirty; no buffer has less than 64 bytes. */
 	records = MIN((uint64_t)MAX(atomic_load(&v->env.pieces), 0), mem / 64) * RECORD_COST;
-	v->space_staged =
-	    s.staged_bytes + s.spare_bytes + atomic_load(&v->env.dirty_bytes) + records;
+	v->space_staged = s.staged_bytes - s.yield_bytes + s.spare_bytes +
+			  atomic_load(&v->env.dirty_bytes) + records;
 	v->space_cap = s.room;
 	v->space_time = now;
 	v->space_written = 0;

@@ -315,7 +315,7 @@ static int apply_snaps(struct volume *v)
 			if (rc == -EAGAIN || ++work % YIELD_ENTS == 0)
 				yield_locks(v);
 			if (rc == -EAGAIN)
-				rc = 0;
+				rc = failpoint("commit.clear");
 		}
 		if (rc)
 			return rc;
@@ -352,9 +352,16 @@ static int reap_one(struct cycle *c, struct inode *i)
 		pthread_mutex_unlock(&i->lock);
 		if (rc && rc != -EAGAIN)
 			return rc;
-		if (rc)
+		if (rc) {
+			rc = failpoint("reap.rows");
+			if (rc)
+				return rc;
 			yield_locks(v);
+		}
 	}
+	rc = failpoint("reap.node");
+	if (rc)
+		return rc;
 	if (i->in_db || i->xattrs != TRI_NO || S_ISLNK(i->type)) {
 		rc = node_delete(v->m, ino);
 		if (rc && rc != -ENOENT)
