@@ -34,6 +34,7 @@ static void volume_init(struct volume *v, const struct volume_opts *o)
 	list_init(&v->reap);
 	list_init(&v->parked);
 	list_init(&v->waiters);
+	list_init(&v->cloud_waiters);
 	list_init(&v->throttled);
 	list_init(&v->snaps);
 }

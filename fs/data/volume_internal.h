@@ -60,6 +60,8 @@ struct volume {
 	atomic_int changed;    /* something is uncommitted; set to 1 by c_lock */
 	int64_t changed_at;    /* by c_lock */
 	struct list waiters;   /* by c_lock: struct waiter, for the next cycle */
+	struct list cloud_waiters; /* by c_lock: committed, not known to be stored yet */
+	int cloud_runs;            /* by c_lock: a job is at them */
 	struct list throttled; /* by c_lock: writers that wait until dirty memory is sealed */
 	/* Only the committer: */
 	uint32_t cycle;

@@ -603,58 +603,68 @@ static int run_cycle(struct cycle *c)
 	return 0;
 }
 
-struct cloud_wait {
-	struct volume *v;
-	struct list waiters;
-};
+static int cloud_tick(void *arg)
+{
+	struct volume *v = arg;
+	SCOPE_LOCK(&v->c_lock);
 
+	return v->stopping; /* whoever asked is gone */
+}
+
+/* One wait is for all who asked before it began: nobody waits longer than for two, however many
+ * there are. */
 static void cloud_wait(void *arg)
 {
-	struct cloud_wait *w = arg;
-	int rc = segstore_wait(w->v->st, SEG_STORED, clock_mono_ns() + CLOUD_WAIT);
-	struct list *l;
+	struct volume *v = arg;
+	struct list waiters, *l;
 
-	while ((l = list_first(&w->waiters))) {
-		struct waiter *one = list_entry(l, struct waiter, link);
+	for (;;) {
+		int rc;
 
-		list_remove(l);
-		one->done(one->arg, rc);
-		free(one);
+		list_init(&waiters);
+		pthread_mutex_lock(&v->c_lock);
+		list_splice_back(&waiters, &v->cloud_waiters);
+		v->cloud_runs = !list_empty(&waiters);
+		pthread_mutex_unlock(&v->c_lock);
+		if (list_empty(&waiters))
+			return;
+		rc = segstore_wait_ticking(v->st, SEG_STORED, clock_mono_ns() + CLOUD_WAIT,
+					   cloud_tick, v);
+		while ((l = list_first(&waiters))) {
+			struct waiter *w = list_entry(l, struct waiter, link);
+
+			list_remove(l);
+			w->done(w->arg, rc == -ECANCELED ? -EINTR : rc);
+			free(w);
+		}
 	}
-	free(w);
 }
 
 static void answer(struct cycle *c, int rc)
 {
-	struct cloud_wait *cloud = NULL;
+	struct volume *v = c->v;
 	struct list *l;
 
 	while ((l = list_first(&c->waiters))) {
 		struct waiter *w = list_entry(l, struct waiter, link);
-		int mine = rc;
+		int mine = rc, start;
 
 		list_remove(l);
 		if (!mine && left_dirty(c, w))
 			mine = c->unsealed_rc;
-		if (!mine && w->cloud) {
-			if (!cloud) {
-				cloud = calloc(1, sizeof(*cloud));
-				if (cloud) {
-					cloud->v = c->v;
-					list_init(&cloud->waiters);
-				}
-			}
-			if (cloud) {
-				list_push_back(&cloud->waiters, &w->link);
-				continue;
-			}
-			mine = -ENOMEM;
+		if (mine || !w->cloud) {
+			w->done(w->arg, mine);
+			free(w);
+			continue;
 		}
-		w->done(w->arg, mine);
-		free(w);
+		pthread_mutex_lock(&v->c_lock);
+		list_push_back(&v->cloud_waiters, &w->link);
+		start = !v->cloud_runs;
+		v->cloud_runs = 1;
+		pthread_mutex_unlock(&v->c_lock);
+		if (start)
+			workq_submit(v->cloud, cloud_wait, v);
 	}
-	if (cloud)
-		workq_submit(c->v->cloud, cloud_wait, cloud);
 }
 
 static int is_due(struct volume *v)

@@ -675,6 +675,44 @@ START_TEST(cloud_fsync)
 }
 END_TEST
 
+/* Many fsyncs at a time share a wait for the backends: the last one does not wait for the sum. */
+START_TEST(fsync_cloud_waits_are_shared)
+{
+	struct fake_stats s;
+	struct volume_state before, now;
+	struct wait w[8];
+	char name[8];
+
+	vopts.fsync_cloud = 1;
+	vopts.commit_interval = 60 * NS_PER_S;
+	up();
+	fake_present(st, SEG_STORED, 3);
+	fake_hold_waits(st, 1);
+	for (int i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		volume_state(v, &before);
+		wait_init(&w[i]);
+		ck_err(volume_fsync(v, do_create(1, name), 0, wait_done, &w[i]), EINPROGRESS);
+		do /* each in a commit of its own */
+			volume_state(v, &now);
+		while (now.commits == before.commits);
+	}
+	fake_hold_waits(st, 0);
+	for (int i = 0; i < 8; i++)
+		ck_ok(wait_for(&w[i], -EINPROGRESS));
+	fake_stats(st, &s);
+	ck_assert_uint_ge(s.waits, 1);
+	ck_assert_uint_le(s.waits, 3);
+	/* The end of the mount does not wait for the backends. */
+	fake_hold_waits(st, 1);
+	wait_init(&w[0]);
+	ck_err(volume_fsync(v, 1, 0, wait_done, &w[0]), EINPROGRESS);
+	volume_down(0);
+	ck_err(wait_for(&w[0], -EINPROGRESS), EINTR);
+	down();
+}
+END_TEST
+
 START_TEST(state_and_where)
 {
 	char text[64];
@@ -730,6 +768,7 @@ int main(void)
 	tcase_add_loop_test(t, failure_commits_nothing, 0, 2);
 	tcase_add_test(t, fetch_fails_and_cancels);
 	tcase_add_test(t, cloud_fsync);
+	tcase_add_test(t, fsync_cloud_waits_are_shared);
 	tcase_add_test(t, state_and_where);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

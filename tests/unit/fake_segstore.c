@@ -70,6 +70,7 @@ struct segstore {
 	void (*room_fn)(void *);
 	void *room_arg;
 	enum seg_level level;
+	int waits_held;
 	uint32_t present;
 	struct fake_stats s;
 };
@@ -566,9 +567,22 @@ void segstore_flush(struct segstore *st)
 	st->common = 0;
 }
 
-int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline)
+int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
+			  int (*tick)(void *arg), void *arg)
 {
+	SCOPE_LOCK(&st->lock);
+
 	(void)deadline;
+	st->s.waits++;
+	while (st->waits_held) {
+		pthread_mutex_unlock(&st->lock);
+		if (tick(arg)) {
+			pthread_mutex_lock(&st->lock);
+			return -ECANCELED;
+		}
+		sched_yield();
+		pthread_mutex_lock(&st->lock);
+	}
 	return st->level >= level ? 0 : -EIO;
 }
 
@@ -586,6 +600,13 @@ void fake_fail_sync(struct segstore *st, int rc, int n)
 	SCOPE_LOCK(&st->lock);
 
 	st->sync_rc = rc, st->sync_n = n;
+}
+
+void fake_hold_waits(struct segstore *st, int on)
+{
+	SCOPE_LOCK(&st->lock);
+
+	st->waits_held = on;
 }
 
 void fake_remote(struct segstore *st, int on, int64_t delay_ns, int result)

@@ -22,6 +22,8 @@ void fake_fail_append(struct segstore *st, int rc, int n);
 void fake_fail_sync(struct segstore *st, int rc, int n);
 /* Reads of synced extents need a fetch, which takes delay_ns and ends with result (0: works). */
 void fake_remote(struct segstore *st, int on, int64_t delay_ns, int result);
+/* segstore_wait_ticking does not return until this is taken back, or its tick ends it. */
+void fake_hold_waits(struct segstore *st, int on);
 /* What segstore_unsynced says besides the truth; room is given by fake_give_room. */
 void fake_unsynced(struct segstore *st, uint64_t bytes);
 void fake_give_room(struct segstore *st);
@@ -29,7 +31,7 @@ void fake_present(struct segstore *st, enum seg_level level, uint32_t present);
 
 struct fake_stats {
 	uint64_t appends, extents, bytes, syncs, reads, fetches, prefetches, segments, dropped,
-	    staged;
+	    staged, waits;
 	long refs, lanes;
 };
 void fake_stats(struct segstore *st, struct fake_stats *out);
