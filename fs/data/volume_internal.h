@@ -54,15 +54,15 @@ struct volume {
 	pthread_mutex_t c_lock;
 	pthread_cond_t c_cond;
 	pthread_t committer;
-	int running, stopping; /* by c_lock */
-	int stopped;           /* by c_lock: the last cycle knew that it is stopping */
-	int kick, flush;       /* by c_lock: commit now; close open segments in it */
-	atomic_int changed;    /* something is uncommitted; set to 1 by c_lock */
-	int64_t changed_at;    /* by c_lock */
-	struct list waiters;   /* by c_lock: struct waiter, for the next cycle */
+	int running, stopping;     /* by c_lock */
+	int stopped;               /* by c_lock: the last cycle knew that it is stopping */
+	int kick, flush;           /* by c_lock: commit now; close open segments in it */
+	atomic_int changed;        /* something is uncommitted; set to 1 by c_lock */
+	int64_t changed_at;        /* by c_lock */
+	struct list waiters;       /* by c_lock: struct waiter, for the next cycle */
 	struct list cloud_waiters; /* by c_lock: committed, not known to be stored yet */
 	int cloud_runs;            /* by c_lock: a job is at them */
-	struct list throttled; /* by c_lock: writers that wait until dirty memory is sealed */
+	struct list throttled;     /* by c_lock: writers that wait until dirty memory is sealed */
 	/* Only the committer: */
 	uint32_t cycle;
 	struct list snaps;     /* struct snap, oldest first: taken, not committed */
