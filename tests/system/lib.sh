@@ -50,7 +50,7 @@ make_drive() {
 		. "$HERE/clouds.sh"
 		clouds_up
 		urls=("${CLOUD_URLS[@]}")
-		more=(--credentials "$CRED")
+		more=(--credentials "$CRED" --keep-order)
 	else
 		for ((i = 0; i < K + M; i++)); do mkdir -p "$SCRATCH/b$i"; urls+=("file://$SCRATCH/b$i?provider=prov$i&location=L$i"); done
 	fi
