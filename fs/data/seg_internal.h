@@ -321,6 +321,7 @@ struct segstore {
 		int waking;    /* a job will look again */
 	} pace;
 	uint64_t upload_bytes;
+	uint64_t put_rate; /* bytes per second of the last segment that was stored; 0: not known */
 	struct list running_uploads;
 	uint32_t usable_seen; /* bit i: usable when last looked at */
 	uint32_t absent_seen; /* bit i: was absent since its last verification */

@@ -14,13 +14,17 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define EARLY_MAX 4 /* segments that are not at quorum, at once */
-#define ALL_MAX   7 /* with those that only wait for a slow backend */
-#define BYTES_MAX (192u << 20)
-#define HEALS_MAX 1
-#define RETRY_MAX (60 * NS_PER_S)
-#define PUT_TIME  (60 * NS_PER_S)
-#define PUT_RATE  (256u << 10) /* bytes per second that are expected at least */
+/* Segments that are not at quorum, at once. More than two only hide latency; where less than
+ * EARLY_RATE bytes go out a second, the first would be stored later, and the last no sooner. */
+#define EARLY_MAX  4
+#define EARLY_MIN  2
+#define EARLY_RATE (16u << 20)
+#define ALL_MAX    7 /* with those that only wait for a slow backend */
+#define BYTES_MAX  (192u << 20)
+#define HEALS_MAX  1
+#define RETRY_MAX  (60 * NS_PER_S)
+#define PUT_TIME   (60 * NS_PER_S)
+#define PUT_RATE   (256u << 10) /* bytes per second that are expected at least */
 /* How long "every healthy backend" waits for the last ones, once there is a quorum without them. */
 #define STALL_MIN   (5 * NS_PER_S)
 #define STALL_TIMES 8 /* what the quorum took */
@@ -49,6 +53,7 @@ struct upload {
 	struct backend_req del[FANOUT_MAX];
 	struct fanout_put put;
 	struct seg_fetch *fetch;
+	int64_t begun;  /* putting */
 	int fetch_left; /* by lock: who starts it and who ends it; the later one goes on */
 };
 
@@ -88,10 +93,12 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 
 static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t now)
 {
+	int early_max = st->put_rate >= EARLY_RATE ? EARLY_MAX : EARLY_MIN;
+
 	if (st->uploads >= ALL_MAX)
 		return NULL;
 	for (int heal = 0; heal < 2; heal++) {
-		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= EARLY_MAX)
+		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= early_max)
 			continue;
 		list_for_each (l, &st->work) {
 			struct seg *s = list_entry(l, struct seg, work);
@@ -160,6 +167,8 @@ static void upload_end(struct upload *u)
 	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
 	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
+	if (u->failed && !u->done)
+		st->put_rate = 0;
 	if (seg_missing_locked(st, s)) {
 		s->retry_delay = u->done ? SEG_RETRY_FIRST : s->retry_delay * 2;
 		s->retry_delay = MIN(MAX(s->retry_delay, SEG_RETRY_FIRST), RETRY_MAX);
@@ -344,6 +353,15 @@ static void upload_source(void *arg)
 
 /* --- putting --- */
 
+/* At quorum: what went out a second meanwhile, for this segment. */
+static void put_rate_locked(struct segstore *st, const struct upload *u)
+{
+	int64_t took = MAX(clock_mono_ns() - u->begun, NS_PER_MS);
+	uint64_t bytes = (uint64_t)u->shards.len * (unsigned)__builtin_popcount(u->done);
+
+	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -374,6 +392,7 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
 		kick = u->early;
+		put_rate_locked(st, u);
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
@@ -446,6 +465,7 @@ static void put_start(struct upload *u, uint32_t todo)
 	int64_t bytes = (int64_t)u->shards.len * __builtin_popcount(todo) * EARLY_MAX;
 	int64_t rate = put_rate(st);
 
+	u->begun = clock_mono_ns();
 	u->put = (struct fanout_put){
 		.backends = st->backends,
 		.n = st->n,
