@@ -18,6 +18,7 @@ struct mount_options {
 	int64_t quorum, threads;
 	int64_t fsync_timeout;
 	int restart;
+	uint64_t memory;
 	int fsync; /* index into its choices: 0 disk, 1 cloud */
 	/* Set by what mount(8) passes, not by the table. */
 	int read_only, remount;

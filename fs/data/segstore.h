@@ -36,6 +36,7 @@ struct segstore_opts {
 	struct backend **backends; /* k + m, each with a health layer on top; borrowed. backends[i]
 				      holds shard i */
 	uint64_t cache_cap;        /* bytes of staging + cache files; hard */
+	uint64_t memory;           /* bytes to be used for buffers and caches, about; 0: 96 MiB */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
 	int64_t timeout;               /* ns: deadline of a foreground fetch */

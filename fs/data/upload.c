@@ -16,7 +16,6 @@
 
 #define EARLY_MAX 2 /* segments that are not at quorum, at once */
 #define ALL_MAX   5 /* with those that only wait for a slow backend */
-#define BYTES_MAX (192u << 20)
 #define HEALS_MAX 1
 #define RETRY_MAX (60 * NS_PER_S)
 #define PUT_TIME  (60 * NS_PER_S)
@@ -28,6 +27,7 @@ struct upload {
 	struct seg *seg; /* pinned, busy */
 	int heal;        /* it was at quorum before */
 	int early;       /* by lock: counts in uploads_early */
+	uint64_t bytes;  /* by lock: of its shards; counts in upload_bytes */
 	int sent;        /* by lock: fanout_put has returned, it may be cancelled */
 	int refs;        /* by lock */
 	int result;
@@ -74,7 +74,8 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
-	st->upload_bytes += (uint64_t)s->shard_len * (unsigned)st->n;
+	u->bytes = (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes += u->bytes;
 	list_push_back(&st->running_uploads, &u->link);
 	return u;
 }
@@ -91,7 +92,7 @@ static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t 
 			uint64_t bytes = (uint64_t)s->shard_len * (unsigned)st->n;
 			if (s->stored != heal || !eligible_locked(st, s, usable, now))
 				continue;
-			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
+			if (st->uploads && st->upload_bytes + bytes > st->max.upload)
 				return NULL;
 			return upload_new_locked(st, s);
 		}
@@ -163,7 +164,7 @@ static void upload_end(struct upload *u)
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;
-	st->upload_bytes -= (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes -= u->bytes;
 	list_remove(&u->link);
 	pthread_mutex_unlock(&st->lock);
 	if (push)
@@ -327,6 +328,13 @@ static void upload_source(void *arg)
 
 /* --- putting --- */
 
+/* A slow backend must hold up its own shard's memory only, not that of all others. */
+static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t left)
+{
+	st->upload_bytes -= u->bytes - left;
+	u->bytes = left;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -335,7 +343,8 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	uint32_t bit = 1u << i;
 	/* A test may let an answer get lost here. */
 	int lost = failpoint("upload.put");
-	int kick = 0;
+	int kick = 0, push = 0;
+	uint8_t *shard = NULL;
 
 	uint32_t usable = seg_usable_mask(st, 1);
 	pthread_mutex_lock(&st->lock);
@@ -346,6 +355,10 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		seg_account_end_locked(st, s);
 		u->done |= bit;
 		u->failed &= ~bit;
+		shard = u->shards.p[i];
+		u->shards.p[i] = NULL;
+		give_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
+		kick = 1;
 	} else {
 		u->failed |= bit;
 		if (result == -ESTALE)
@@ -353,15 +366,16 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	}
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
-		kick = u->early;
+		push = u->early;
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	if (kick) {
+	free(shard);
+	if (push)
 		seg_push_facts(st, s);
+	if (push || kick)
 		seg_upload_kick(st);
-	}
 }
 
 static void put_done(struct fanout_put *f);
@@ -488,6 +502,8 @@ static void upload_code(void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	u->todo = seg_missing_locked(st, s) & usable;
+	give_memory_locked(
+	    st, u, MIN(u->bytes, (uint64_t)s->shard_len * (unsigned)__builtin_popcount(u->todo)));
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
 	if (!rc)
