@@ -91,14 +91,10 @@ void seg_move_to_cache(struct segstore *st, struct seg *s)
  * (I6). Both only as far as it is committed. */
 static int evictable(const struct segstore *st, const struct seg *s, int pressure)
 {
-	uint32_t good = s->present & s->present_durable & ~s->suspect;
-
-	if (s->phase != SEG_CLOSED || s->place == PLACE_NONE || s->pins || s->refs || s->moving ||
-	    s->writing || s->loading || s->busy || s->pushing || s->dropping || !s->disk)
+	if (s->place == PLACE_NONE || s->pins || s->refs || s->moving || s->writing || s->loading ||
+	    s->busy || s->pushing || s->dropping || !s->disk)
 		return 0;
-	if (!s->stored || !s->set_durable)
-		return 0;
-	return good == st->all || (pressure && __builtin_popcount(good) >= s->k + 1);
+	return s->set_durable && seg_may_go(st, s, pressure);
 }
 
 static struct seg *victim_take(struct segstore *st, int pressure)

@@ -92,8 +92,11 @@ static void facts_committed(void *arg, int result)
 	struct facts *f = arg;
 
 	pthread_mutex_lock(&f->st->lock);
-	if (!result)
+	if (!result) {
+		seg_account_begin_locked(f->st, f->s);
 		f->s->present_durable = f->present;
+		seg_account_end_locked(f->st, f->s);
+	}
 	if (!seg_missing_locked(f->st, f->s) && !f->s->busy)
 		list_remove(&f->s->work);
 	pthread_mutex_unlock(&f->st->lock);

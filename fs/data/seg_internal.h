@@ -371,6 +371,15 @@ static inline int seg_dispersed(const struct segstore *st, const struct seg *s)
 {
 	return s->stored && (s->present & ~s->suspect) == st->all;
 }
+/* May its file go, for what is committed of its shards? (I6) */
+static inline int seg_may_go(const struct segstore *st, const struct seg *s, int pressure)
+{
+	uint32_t good = s->present & s->present_durable & ~s->suspect;
+
+	if (s->phase != SEG_CLOSED || !s->stored || s->busy)
+		return 0;
+	return good == st->all || (pressure && __builtin_popcount(good) >= s->k + 1);
+}
 /* Can k backends deliver it, as far as is known? */
 static inline int seg_fetchable(const struct seg *s)
 {

@@ -104,6 +104,8 @@ static void account(struct segstore *st, struct seg *s, int sign)
 		return;
 	int dispersed = seg_dispersed(st, s);
 	*(dispersed && s->phase == SEG_CLOSED ? &t->cached_bytes : &t->staged_bytes) += u * s->disk;
+	if (!seg_may_go(st, s, 1))
+		t->held_bytes += u * s->disk;
 	if (s->row == SEGMENT_DROPPED || s->phase == SEG_GONE) {
 		t->dropped += d;
 		return;

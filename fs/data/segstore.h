@@ -144,7 +144,8 @@ int segstore_continues(struct segstore *st, uint32_t seg, uint32_t first, uint64
 
 /* --- state, for status, where, sync, umount --- */
 struct segstore_state {
-	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n: cannot be evicted */
+	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n */
+	uint64_t held_bytes;   /* those of them that have to stay: not on k + 1 backends yet (I6) */
 	uint64_t cached_bytes; /* evictable */
 	uint64_t spare_bytes;  /* taken on the disk ahead of content that is still to come */
 	uint64_t cap;          /* as given */

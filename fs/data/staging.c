@@ -331,7 +331,7 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&st->lock);
-	if (st->sums.staged_bytes + a.need > st->cap)
+	if (st->sums.held_bytes + a.need > st->cap)
 		rc = -ENOSPC;
 	else if (st->sync_error && st->unsynced >= SEG_UNSYNCED_MAX)
 		rc = st->sync_error; /* the disk takes nothing: do not fill the memory */

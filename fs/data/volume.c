@@ -226,7 +226,7 @@ static void space_ask_locked(struct volume *v, int64_t now)
 	struct segstore_state s;
 
 	segstore_state(v->st, &s);
-	v->space_staged = s.staged_bytes + s.spare_bytes + atomic_load(&v->env.dirty_bytes);
+	v->space_staged = s.held_bytes + s.spare_bytes + atomic_load(&v->env.dirty_bytes);
 	v->space_cap = s.room;
 	v->space_time = now;
 	v->space_written = 0;

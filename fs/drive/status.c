@@ -126,6 +126,7 @@ static json_t *bytes_json(const struct segstore_state *st, uint64_t dirty, uint6
 
 	set_u64(b, "dirty", dirty);
 	set_u64(b, "staged", st->staged_bytes);
+	set_u64(b, "held", st->held_bytes);
 	set_u64(b, "cached", st->cached_bytes);
 	set_u64(b, "cache_size", st->cap);
 	set_u64(b, "to_upload", st->to_upload_bytes);

@@ -530,6 +530,7 @@ void segstore_state(struct segstore *st, struct segstore_state *out)
 	SCOPE_LOCK(&st->lock);
 
 	*out = (struct segstore_state){ .staged_bytes = st->s.staged,
+					.held_bytes = st->s.staged,
 					.cap = st->o.cap,
 					.room = st->o.cap };
 }
