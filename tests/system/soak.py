@@ -113,7 +113,7 @@ class Soak:
                 raise SystemExit(f'not within {seconds} s: {what}')
             if self.w.problems:
                 raise SystemExit('wrong')
-            time.sleep(0.1)
+            time.sleep(0.03)
 
     # --- what it costs, and what it says ---
 
@@ -386,7 +386,7 @@ class Soak:
         except soak_places.Missing as e:
             print(f'skipped: {e}')
             return 77
-        except SystemExit as e:
+        except (SystemExit, OSError, subprocess.SubprocessError) as e:
             self.w.wrong(str(e))
         finally:
             self.ended = True
