@@ -48,7 +48,8 @@ static int file_allocate(struct segstore *st, struct seg *s, int fd, uint32_t en
 	if (end <= had)
 		return 0;
 	pthread_mutex_lock(&st->lock);
-	int near = st->sums.staged_bytes + seg_spare_locked(st) + step > st->cap / 4 * 3;
+	int near = st->sums.staged_bytes - st->sums.yield_bytes + seg_spare_locked(st) + step >
+		   st->cap / 4 * 3;
 	if (!near)
 		o->allocated = (uint32_t)to; /* counted before it is taken */
 	pthread_mutex_unlock(&st->lock);

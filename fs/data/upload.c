@@ -81,7 +81,9 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	u->heal = s->stored;
 	u->early = !s->stored;
 	seg_pin_locked(s);
+	seg_account_begin_locked(st, s);
 	s->busy = 1;
+	seg_account_end_locked(st, s);
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
@@ -180,7 +182,9 @@ static void upload_end(struct upload *u)
 		list_remove(&s->work);
 	}
 	int push = u->done != 0 || s->dirty_row;
+	seg_account_begin_locked(st, s);
 	s->busy = 0;
+	seg_account_end_locked(st, s);
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;

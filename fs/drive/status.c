@@ -65,7 +65,7 @@ static json_t *requests_json(const struct backend_stats *s)
 {
 	static const char *const names[BACKEND_OPS] = { "put", "get", "head", "delete", "list" };
 	static const char *const classes[ARRAY_LEN(s->by_error)] = {
-		"absent",  "denied",    "full",	  "timeout", "trouble",
+		"absent",  "denied",    "full",   "timeout", "trouble",
 		"corrupt", "cancelled", "exists", "other",
 	};
 	json_t *o = json_object(), *errors = json_object();
@@ -133,6 +133,7 @@ static json_t *bytes_json(const struct segstore_state *st, uint64_t dirty, uint6
 
 	set_u64(b, "dirty", dirty);
 	set_u64(b, "staged", st->staged_bytes);
+	set_u64(b, "held", st->staged_bytes - st->yield_bytes);
 	set_u64(b, "cached", st->cached_bytes);
 	set_u64(b, "cache_size", st->cap);
 	set_u64(b, "to_upload", st->to_upload_bytes);

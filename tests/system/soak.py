@@ -68,9 +68,9 @@ class Soak:
         self.run('create', 't', '--data', str(K), '--parity', str(M), '--passfile', self.passfile, '--kdf-memory', '8M', '--credentials',
                  self.places.credentials, *(p.url for p in self.places.list))
 
-    def mount(self):
+    def mount(self, *more):
         begin = time.time()
-        self.run('mount', 't', self.mnt, '-o', f'passfile={self.passfile},timeout={TIMEOUT}s,cache-size={self.cap},drain=2s', '--log-file',
+        self.run('mount', 't', self.mnt, '-o', ','.join((f'passfile={self.passfile},timeout={TIMEOUT}s,cache-size={self.cap},drain=2s', *more)), '--log-file',
                  f'{self.scratch}/log', limit=90)
         self.w.killed = False
         self.pid = self.status()['pid']
@@ -113,7 +113,7 @@ class Soak:
                 raise SystemExit(f'not within {seconds} s: {what}')
             if self.w.problems:
                 raise SystemExit('wrong')
-            time.sleep(0.1)
+            time.sleep(0.03)
 
     # --- what it costs, and what it says ---
 
@@ -146,7 +146,9 @@ class Soak:
             self.peaks[key] = max(self.peaks[key], value)
         if self.usage['rss'] > RSS_MAX:
             self.w.wrong(f'the daemon takes {self.usage["rss"] >> 20} MB')
-        waiting = s['bytes']['staged'] + s['bytes']['dirty']
+        waiting = s['bytes']['held'] + s['bytes']['dirty']
+        if waiting > self.cap * .85:
+            self.w.full = time.time()
         if not self.hold and waiting < self.cap * .5:
             self.w.go.set()
         elif self.hold or waiting > self.cap * .6:
@@ -384,7 +386,7 @@ class Soak:
         except soak_places.Missing as e:
             print(f'skipped: {e}')
             return 77
-        except SystemExit as e:
+        except (SystemExit, OSError, subprocess.SubprocessError) as e:
             self.w.wrong(str(e))
         finally:
             self.ended = True
@@ -414,8 +416,12 @@ def on_signal(*_):
     raise SystemExit('interrupted')
 
 
-if __name__ == '__main__':
+def catch_signals():
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+
+
+if __name__ == '__main__':
+    catch_signals()
     a = sys.argv
     sys.exit(Soak(a[1], a[2], a[3], float(a[4]), int(a[5]), len(a) > 6 and a[6] == 'full').main())

@@ -117,15 +117,21 @@ class Folder:
         elif fault.name in ('emptied', 'bytes flipped'):
             self.destroy(fault.name == 'emptied', rng)
         elif fault.name == 'disk full':
-            v = os.statvfs(self.disk)
-            used = (v.f_blocks - v.f_bfree) * v.f_frsize
-            subprocess.run(['mount', '-o', f'remount,size={max(used, 65536)}', self.disk], check=True)
+            self.remount(lambda: f'size={self.used()}')
         elif fault.name == 'disk read-only':
-            end = time.time() + 10
-            while subprocess.run(['mount', '-o', 'remount,ro', self.disk], capture_output=True).returncode:  # busy while a shard is being written
-                if time.time() > end:
-                    raise SystemExit('a tmpfs cannot be made read-only')
-                time.sleep(0.02)
+            self.remount(lambda: 'ro')
+
+    def used(self):
+        v = os.statvfs(self.disk)
+        return max((v.f_blocks - v.f_bfree) * v.f_frsize, 65536)
+
+    def remount(self, option):
+        """Refused while a shard is being written, or has grown beyond the size meanwhile."""
+        end = time.time() + 20
+        while subprocess.run(['mount', '-o', f'remount,{option()}', self.disk], capture_output=True).returncode:
+            if time.time() > end:
+                raise SystemExit(f'{self.disk} cannot be remounted with {option()}')
+            time.sleep(0.02)
 
     def destroy(self, empty, rng):
         for path in sorted(self.objects()):
@@ -155,9 +161,9 @@ class Folder:
                 os.unlink(self.path)
             os.rename(self.aside, self.path)
         elif fault.name == 'disk full':
-            subprocess.run(['mount', '-o', f'remount,size={self.size}', self.disk], check=True)
+            self.remount(lambda: f'size={self.size}')
         elif fault.name == 'disk read-only':
-            subprocess.run(['mount', '-o', 'remount,rw', self.disk], check=True)
+            self.remount(lambda: 'rw')
         for kept, path in self.hurt:
             self.restore(kept, path)
         self.hurt = []

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -33,6 +34,7 @@ class World:
         self.stop, self.go = threading.Event(), threading.Event()  # go: cleared while writers are to wait
         self.killed = False
         self.outages = []  # [begin, end or None]
+        self.full = 0  # when so much had to stay here last that writers may be refused
         self.problems, self.counts, self.slowest = [], {}, {}
         self.calls = {}  # thread: (since, what)
 
@@ -49,8 +51,12 @@ class World:
         """Were too many away between begin and now?"""
         return any(end is None or end >= begin for _, end in self.outages)
 
-    def call(self, what, fn, *args, local=False):
-        """One call into the drive, timed and judged. None: it failed as it may. local: it must not fail at all."""
+    def may_refuse(self, error, begin):
+        """For want of space: only while what has to stay here (not on k + 1 places) comes near cache-size."""
+        return error == errno.ENOSPC and self.full > begin - 10
+
+    def call(self, what, fn, *args, local=False, space=True):
+        """One call into the drive, timed and judged. None: it failed as it may. local: it does not need the places; space: it may need some."""
         begin = time.time()
         self.calls[threading.get_ident()] = (begin, what)
         try:
@@ -60,6 +66,8 @@ class World:
                 raise Stop from e
             if not local and e.errno in MAY_FAIL and self.outage(begin):
                 self.count('refused while too many were away')
+            elif space and self.may_refuse(e.errno, begin):
+                self.count('refused for want of space')
             else:
                 self.wrong(f'{what}: {e} after {time.time() - begin:.1f} s')
             return None
@@ -212,7 +220,11 @@ class Model(threading.Thread):
         f, w = self.files[name], self.w
         f.pending = after
         fd = w.call(f'open {name}', os.open, self.path(name), flags, local=True)
-        if fd is None:
+        if fd is None:  # no space
+            f.pending = None
+            if flags & os.O_CREAT:
+                del self.files[name]
+                self.named()
             return
         try:
             ok = fn(fd)
@@ -221,7 +233,7 @@ class Model(threading.Thread):
                 os.close(fd)
             except OSError as e:
                 ok = None
-                if not w.killed:
+                if not w.killed and not w.may_refuse(e.errno, time.time()):
                     w.wrong(f'close {name}: {e}')
         if w.killed:
             raise Stop
@@ -250,7 +262,7 @@ class Model(threading.Thread):
             part = data[done:done + CALL]
             n = self.w.call(f'write {name} at {at + done}', os.pwrite, fd, part, at + done)
             if n != len(part):
-                if n is not None and not self.w.outage(time.time() - 60):
+                if n is not None and not self.w.outage(time.time() - 60) and not self.w.full > time.time() - 60:
                     self.w.wrong(f'write {name}: {n} of {len(part)} bytes')
                 return None
         return True
@@ -301,13 +313,13 @@ class Model(threading.Thread):
 
     def do_sync(self, name):
         def sync():
-            fd = os.open(self.path(name), os.O_RDWR)
+            fd = os.open(self.path(name), os.O_RDONLY)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
             return True
-        if self.w.call(f'fsync {name}', sync, local=True):
+        if self.w.call(f'fsync {name}', sync, local=True, space=False):
             self.files[name].synced()
             self.names = self.names[-1:]
 
@@ -319,7 +331,7 @@ class Model(threading.Thread):
             finally:
                 os.close(fd)
             return True
-        if self.w.call('fsync the folder', sync, local=True):
+        if self.w.call('fsync the folder', sync, local=True, space=False):
             self.names = self.names[-1:]
 
     def do_read(self, name):
@@ -461,6 +473,8 @@ class Command(threading.Thread):
             raise Stop
         elif w.outage(begin):
             w.count('refused while too many were away')
+        elif re.search('[Nn]o space left|disk is full', said) and w.may_refuse(errno.ENOSPC, begin):
+            w.count('refused for want of space')
         else:
             w.wrong(f'{argv} ended with {r.returncode}: {said}')
         return None
@@ -469,8 +483,14 @@ class Command(threading.Thread):
         try:
             while self.w.pace(self.rnd.uniform(0, .6)):
                 self.w.may_write()
-                self.one()
-                self.w.count(self.name.split('-')[0] + ' rounds')
+                begin = time.time()
+                try:
+                    self.one()
+                except OSError as e:
+                    if self.w.killed or not self.w.may_refuse(e.errno, begin):
+                        raise
+                    self.w.count('refused for want of space')
+                self.w.count(self.name + ' rounds')
         except Stop:
             pass
         except OSError as e:

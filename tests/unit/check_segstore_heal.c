@@ -88,6 +88,56 @@ START_TEST(test_straggler)
 }
 END_TEST
 
+static int append_to(struct rig *rig, int i)
+{
+	for (int t = 0; t < 100; t++) {
+		int rc = rig_append(rig, 100000, (uint64_t)i);
+		if (rc != -ENOSPC)
+			return rc;
+		ck_assert_int_eq(rig_commit(rig), 0);
+		usleep(50000);
+	}
+	return -ENOSPC;
+}
+
+/* One backend away for long: what k + 1 others have may go from here, so writing goes on beyond the
+ * cap. And one that lost everything does not turn a full cache into content that has to stay. */
+START_TEST(test_one_away)
+{
+	struct segstore_state s;
+
+	rig_init(&r, 2, 2);
+	r.cap = 8 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	rig_fault(&r, 3, FAULT_RESULT, -ENODEV);
+	for (int i = 0; i < 200; i++)
+		ck_assert_int_eq(append_to(&r, i), 0);
+	rig_sync_all(&r, SEG_STORED);
+	WAIT_FOR((rig_commit(&r), segstore_state(r.st, &s),
+		  s.staged_bytes + s.cached_bytes <= r.cap &&
+		      s.staged_bytes - s.yield_bytes < r.cap / 4));
+	ck_assert_uint_gt(s.staged_bytes, r.cap / 2);
+	rig_no_fault(&r, 3);
+	rig_sync_all(&r, SEG_DISPERSED);
+	rig_check_all(&r); /* the cache is full now */
+	segstore_state(r.st, &s);
+	ck_assert_uint_gt(s.cached_bytes, r.cap / 2);
+	rig_down(&r);
+	mem_store_destroy(r.store[3]);
+	r.store[3] = mem_store_create();
+	r.heal_rate = 1 << 10; /* does not get far */
+	rig_up(&r, 0);
+	rig_start(&r);
+	WAIT_FOR((segstore_state(r.st, &s), s.below_n > 10));
+	ck_assert_uint_gt(s.staged_bytes, r.cap / 2);
+	ck_assert_uint_lt(s.staged_bytes - s.yield_bytes, r.cap / 4);
+	for (int i = 200; i < 300; i++)
+		ck_assert_int_eq(append_to(&r, i), 0);
+	rig_check_all(&r);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("segstore healing");
@@ -99,6 +149,7 @@ int main(void)
 	tcase_set_timeout(c, 110);
 	tcase_add_test(c, test_heal_rate);
 	tcase_add_test(c, test_straggler);
+	tcase_add_test(c, test_one_away);
 	suite_add_tcase(s, c);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
