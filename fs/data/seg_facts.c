@@ -234,6 +234,9 @@ int seg_work_can_move_locked(struct segstore *st, enum seg_level level, uint64_t
 		struct seg *s = list_entry(l, struct seg, work);
 		if (s->close_seq > seq || s->dead || level_reached(st, s, level))
 			continue;
+		/* Nobody commits on a disk that failed: waiting would never end. */
+		if (st->commit_error && (s->row_durable < SEGMENT_CLOSED || !s->set_durable))
+			continue;
 		if (s->row_durable < SEGMENT_CLOSED)
 			return !st->sync_error;
 		/* Enough backends to get there? */

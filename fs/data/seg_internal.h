@@ -320,6 +320,7 @@ struct segstore {
 	struct list commits_running;
 	int commit_running;
 	int commit_wanted;  /* by nobody who waits in commits */
+	int commit_error;   /* of the last one */
 	int64_t rows_since; /* ns: since when something waits for a commit that nobody asked for */
 
 	/* Uploads. */

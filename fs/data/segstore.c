@@ -278,6 +278,7 @@ static void commit_done(void *arg, int result)
 	list_init(&ready);
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&ready, &st->commits_running);
+	st->commit_error = result;
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &ready) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);

@@ -1,5 +1,5 @@
 """A drive under test, as lib.sh made it: mounted, killed, looked at from outside. Needs lib.sh's SKYFLOK, SKYFLOK_HOME, SCRATCH, MNT and PASS in the environment."""
-import glob, json, os, shutil, signal, subprocess, sys, time
+import glob, json, os, shutil, signal, subprocess, sys, time, traceback
 
 import crash_check, crash_fsck, crash_work
 from crash_check import Mismatch
@@ -181,42 +181,50 @@ class Drive:
 
     # --- work ---
 
-    def work(self, folder, journal, seed, round, with_cache, durable, count, kill=None, push=None):
-        """The workload, in a process of its own. push: from that operation on everything is being uploaded."""
-        os.mkdir(f"{self.mnt}/{folder}")
-        os.chmod(f"{self.mnt}/{folder}", 0o755)
-        fd = os.open(f"{self.mnt}/{folder}", os.O_RDONLY)
+    def work(self, folders, journals, seed, round, with_cache, durable, count, kill=None, push=None):
+        """The workloads, each in a process and a folder of its own; the first one kills. push: from that operation on everything is being uploaded."""
+        for folder in folders:
+            os.mkdir(f"{self.mnt}/{folder}")
+            os.chmod(f"{self.mnt}/{folder}", 0o755)
+        fd = os.open(f"{self.mnt}/{folders[0]}", os.O_RDONLY)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
         sys.stdout.flush()
-        child = os.fork()
-        if not child:
-            try:
-                crash_work.run(f"{self.mnt}/{folder}", self.mnt + "/base", self.base, journal, seed, round, with_cache, durable, count, kill,
-                               push and (push, [self.program, "sync", self.mnt]))
-                os._exit(0)
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        status = []
+        children = {}
+        for k, (folder, journal) in enumerate(zip(folders, journals)):
+            child = os.fork()
+            if not child:
+                try:
+                    crash_work.run(f"{self.mnt}/{folder}", self.mnt + "/base", self.base, journal, seed, f"{round}.{k}" if k else round, with_cache, durable, count,
+                                   None if k else kill, push and (push, [self.program, "sync", self.mnt]) if not k else None)
+                    os._exit(0)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(1)
+            children[child] = journal
+        failed = []
 
         def ended():
-            pid, s = os.waitpid(child, os.WNOHANG)
-            if pid:
-                status.append(s)
-            return pid
+            for child in list(children):
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid:
+                    journal = children.pop(pid)
+                    # A store through a map ends in SIGBUS when there is no daemon any more.
+                    bus = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGBUS
+                    if status and not (bus and crash_check.Journal(journal).ops[-1][0] == "mstore"):
+                        failed.append(status)
+            return not children
 
         try:
             wait_until(90, "the workload ended", ended)
         finally:
-            if not status:
+            for child in children:
                 os.kill(child, signal.SIGKILL)
-        if status[0]:
-            raise Failed("the workload itself failed")
+        if failed:
+            raise Failed(f"the workload itself failed (status {failed[0]})")
 
     def check(self, folder, journal, with_cache):
         """Compares, and freezes what is there. Returns the checker, whose j is the operation up to which it came."""

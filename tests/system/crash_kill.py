@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """kill -9 at random points of a random workload, or a power cut there (CUT = a program that cuts the state's disk): see test_kill and test_powercut.
 SEED, ROUNDS: what and how many. ROUND, REPEAT: only that round, so many times."""
-import collections, glob, os, random, subprocess, sys, time
+import collections, errno, os, random, subprocess, sys, time
 
 from crash_check import Journal, Mismatch
 from crash_fsck import not_uploaded
 from crash_drive import BASE_OPTIONS, Drive, Failed
 
-KEEP_TREES = 5
+KEEP_TREES = 8
+# What another writer than the one that killed may see of it first.
+DEAD = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.EROFS}
 
 
 class Plan:
@@ -16,6 +18,7 @@ class Plan:
     def __init__(self, seed, round):
         r = random.Random(f"{seed}/{round}")
         self.with_cache = r.random() < .4
+        self.writers = r.choice((1, 1, 2, 3))
         self.durable = r.choice((.03, .15, .4))
         self.count = r.randrange(30, 220)
         self.kill_op = r.randrange(1, self.count + 1)
@@ -31,6 +34,7 @@ class Plan:
 class Run:
     def __init__(self, drive, seed):
         self.d, self.seed, self.stats, self.cut = drive, seed, collections.Counter(), os.environ.get("CUT")
+        self.judging = None
 
     def crash(self, plan):
         """The workload has killed the daemon, or cut its disk. A look at what it left, before anything recovers."""
@@ -53,50 +57,53 @@ class Run:
     def round(self, n, name):
         """Expects the drive to be mounted with the plan's options, leaves it killed."""
         plan = Plan(self.seed, n)
-        journal = f"{self.d.scratch}/journal.{name}"
-        if len(self.d.frozen) > KEEP_TREES:
+        plan.names = [name] + [f"{name}.{w}" for w in range(1, plan.writers)]
+        while len(self.d.frozen) > KEEP_TREES:
             self.d.remove(sorted(t for t in self.d.frozen if t != "base")[0])
         kill = (plan.kill_op, plan.kill_after, [self.cut, "cut"] if self.cut else self.d.pid)
-        self.d.work(name, journal, self.seed, n, plan.with_cache, plan.durable, plan.count, kill, plan.push)
+        self.d.work(plan.names, [self.journal(w) for w in plan.names], self.seed, n, plan.with_cache, plan.durable, plan.count, kill, plan.push)
         self.crash(plan)
-        return plan, journal
+        return plan
 
-    def judge(self, plan, name, journal):
-        c = self.d.check(name, journal, plan.with_cache)
-        first = min((i for i in c.j.errors if not c.j.errors[i][1]), default=None)
-        if first:
-            raise Failed(f"operation {first} {c.j.ops[first - 1]} failed with error {c.j.errors[first][0]} before anything was killed")
-        self.stats["operations"] += c.n
-        self.stats["in the middle of one"] += bool(c.n and not c.j.acked(c.n))
-        self.stats["uncommitted work lost"] += c.upto < c.n or c.lost > 0
-        self.stats["bytes behind the kernel's order"] += c.holes
+    def journal(self, name):
+        return f"{self.d.scratch}/journal.{name}"
+
+    def judge(self, plan):
+        """Each writer's folder for itself: what it did in it was one after the other."""
+        lost = middle = 0
+        for name in plan.names:
+            self.judging = name
+            c = self.d.check(name, self.journal(name), plan.with_cache)
+            for i, (code, killed) in c.j.errors.items():
+                if not killed and not (name != plan.names[0] and code in DEAD):
+                    raise Failed(f"operation {i} {c.j.ops[i - 1]} failed with error {code} before anything was killed")
+            self.stats["operations"] += c.n
+            self.stats["bytes behind the kernel's order"] += c.holes
+            middle |= bool(c.n and not c.j.acked(c.n))
+            lost |= c.upto < c.n or c.lost > 0
+        self.stats["in the middle of an operation"] += middle
+        self.stats["uncommitted work lost"] += lost
         self.stats["with the kernel's cache"] += plan.with_cache
-        os.unlink(journal)
-        old = random.Random(f"{self.seed}:{name}").choice(sorted(self.d.frozen))
-        self.d.verify(old)
+        self.stats["several writers"] += plan.writers > 1
+        for name in plan.names:
+            os.unlink(self.journal(name))
+        self.d.verify(random.Random(f"{self.seed}:{plan.names[0]}").choice(sorted(self.d.frozen)))
 
     def all(self, numbers):
         """Each mount serves the check of one round and the work of the next."""
-        last = None
-        for k, n in enumerate(numbers):
-            try:
-                self.at = last[0] if last else n
-                self.d.mount(Plan(self.seed, n).options)
-                if last:
-                    self.judge(*last[1:])
-                self.at = n
-                name = f"r{k:05}"
-                last = (n, None, name, None)
-                plan, journal = self.round(n, name)
-                last = (n, plan, name, journal)
-            except (Failed, Mismatch, OSError) as e:
-                self.failed(e)
+        plan = None
+        self.at = 0
         try:
-            self.at = last[0]
+            for k, n in enumerate(numbers):
+                self.d.mount(Plan(self.seed, n).options)
+                if plan:
+                    self.judge(plan)
+                self.at = n
+                plan = self.round(n, f"r{k:05}")
             self.d.mount()
-            self.judge(*last[1:])
+            self.judge(plan)
             self.finish()
-        except (Failed, Mismatch) as e:
+        except (Failed, Mismatch, OSError) as e:
             self.failed(e)
 
     def finish(self):
@@ -115,8 +122,9 @@ class Run:
 
     def failed(self, e):
         print(f"FAILED in round {self.at} of seed {self.seed}: {e}", file=sys.stderr)
-        for journal in sorted(glob.glob(self.d.scratch + "/journal.*"))[:1]:
-            print("the last operations of the round:\n  " + "\n  ".join(Journal(journal).tail()), file=sys.stderr)
+        journal = self.journal(self.judging) if self.judging else None
+        if journal and os.path.exists(journal):
+            print(f"the last operations in {self.judging}:\n  " + "\n  ".join(Journal(journal).tail()), file=sys.stderr)
         print(f"Once more: SEED={self.seed} ROUND={self.at} REPEAT=20 tests/system/{os.path.basename(os.environ['TEST'])}; KEEP=1 leaves everything for looking at", file=sys.stderr)
         sys.exit(1)
 

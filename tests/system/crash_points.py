@@ -129,7 +129,7 @@ class Trial:
 
     def work(self, count=50, push=True):
         with self.may_fail():
-            self.d.work(self.folder, self.journal, self.run.seed, self.number, self.with_cache, .3, count, push=count // 3 if push else None)
+            self.d.work([self.folder], [self.journal], self.run.seed, self.number, self.with_cache, .3, count, push=count // 3 if push else None)
 
     # --- scenarios ---
 

@@ -493,6 +493,30 @@ START_TEST(test_goes_on)
 }
 END_TEST
 
+/* Whoever waits for the backends while nothing can be committed any more is told so. */
+START_TEST(test_commits_fail)
+{
+	rig_init(&r, 2, 2);
+	rig_up(&r, 1);
+	ck_assert_int_eq(rig_append(&r, 100000, 1), 0);
+	segstore_flush(r.st);
+	ck_assert_int_eq(rig_commit(&r), 0);
+	/* Its row is committed, its set id cannot be. */
+	atomic_store(&r.no_commit, -EIO);
+	rig_start(&r);
+	int64_t begin = clock_mono_ns();
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STORED, begin + 60 * NS_PER_S), -EIO);
+	ck_assert_int_eq(rig_append(&r, 100000, 2), 0);
+	segstore_flush(r.st);
+	/* Not even its row is. */
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STAGED, begin + 60 * NS_PER_S), -EIO);
+	ck_assert_int_lt(clock_mono_ns() - begin, 50 * NS_PER_S);
+	atomic_store(&r.no_commit, 0);
+	rig_sync_all(&r, SEG_DISPERSED);
+	rig_check_all(&r);
+}
+END_TEST
+
 #define ADD(t)                                                                                     \
 	if (!only || strstr(#t, only))                                                             \
 	tcase_add_test(c, t)
@@ -520,6 +544,7 @@ int main(void)
 	ADD(test_local_damage);
 	ADD(test_pressure);
 	ADD(test_goes_on);
+	ADD(test_commits_fail);
 	suite_add_tcase(s, c);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

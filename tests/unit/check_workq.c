@@ -267,6 +267,27 @@ START_TEST(failpoint_two_on_one_name)
 }
 END_TEST
 
+START_TEST(failpoint_says_what_fired)
+{
+	char path[] = "/tmp/check_workq.XXXXXX", text[64] = "";
+	int fd = mkstemp(path);
+
+	ck_assert_int_ge(fd, 0);
+	setenv("SKYFLOK_FAIL_LOG", path, 1);
+	failpoint_load("a=EIO@2,b=EIO*2,c=EIO");
+	unsetenv("SKYFLOK_FAIL_LOG");
+	for (int i = 0; i < 3; i++) {
+		(void)failpoint("a");
+		(void)failpoint("b");
+	}
+	failpoint_load("");
+	ck_assert_int_eq((int)read(fd, text, sizeof(text) - 1), 6);
+	ck_assert_str_eq(text, "b\na\nb\n");
+	close(fd);
+	unlink(path);
+}
+END_TEST
+
 static const char *bad_spec;
 
 static void load_bad(void)
@@ -322,6 +343,7 @@ int main(void)
 		workq_blocks_signals,
 		failpoint_counts_down_then_fires,
 		failpoint_two_on_one_name,
+		failpoint_says_what_fired,
 		failpoint_malformed_ends_the_program,
 		failpoint_crash_is_sigkill,
 	};

@@ -58,7 +58,8 @@ struct rig {
 	struct piece *pieces;
 	int npieces;
 	int commits;
-	atomic_int ready; /* st is valid for callbacks */
+	atomic_int no_commit; /* an error for every commit */
+	atomic_int ready;     /* st is valid for callbacks */
 };
 
 static inline void fill(uint8_t *p, size_t n, uint64_t seed)
@@ -95,7 +96,9 @@ static inline int rig_commit(struct rig *r)
 {
 	pthread_mutex_lock(&r->lock);
 	int n = r->npieces;
-	int rc = segstore_sync(r->st);
+	int rc = atomic_load(&r->no_commit);
+	if (!rc)
+		rc = segstore_sync(r->st);
 	if (!rc) {
 		meta_lock(r->meta);
 		rc = segstore_write_rows(r->st);
