@@ -288,10 +288,11 @@ static int wind_up(struct serve *s)
 	int rc = drive_flush(s->drive, SEG_DISPERSED, 0, drain_tick, s), closed;
 
 	drain_tick(s);
-	say_left(s, rc);
 	phase_set(s, PHASE_CLOSING);
 	closed = close_drive(s, clock_mono_ns() + CLOSE_LIMIT);
-	if (closed)
+	if (!closed) /* else not all of it is safe */
+		say_left(s, rc);
+	else
 		log_error("not everything could be committed to %s: %s", s->paths->state,
 			  strerror(-closed));
 	pthread_mutex_lock(&s->lock);
