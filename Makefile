@@ -2,9 +2,10 @@
 #   make              build                          make install [DESTDIR=]   into /usr/local (PREFIX=)
 #   make check        all tests                      make check-asan, -tsan    again under the sanitizers
 #   make check-clouds the tests over real servers of S3, Azure and Google on loopback
+#   make check-fuzz   every parser of bytes from outside, SECONDS=60 each, two at a time
 #   make quickstart   a drive over six local folders, for looking at;  make quickstart-clean removes it
 #   make bench        figures beside passthrough_ll and gocryptfs
-#   make deps         installs what the build needs (Debian); deps-check, deps-bench what those need
+#   make deps         installs what the build needs (Debian); deps-check, deps-bench, deps-fuzz what those need
 BUILD ?= build
 PREFIX ?= /usr/local
 # mount(8) looks for mount.skyflok nowhere else.
@@ -17,7 +18,7 @@ TSAN_TESTS ?= cmd
 
 .NOTPARALLEL: # ninja is parallel enough; packages come before the build
 
-.PHONY: all deps deps-check deps-bench check check-crash check-unit check-system check-clouds check-style check-asan check-tsan install uninstall \
+.PHONY: all deps deps-check deps-bench deps-fuzz check check-crash check-unit check-system check-clouds check-fuzz check-style check-asan check-tsan install uninstall \
 	bench quickstart quickstart-clean format clean
 
 all: $(BUILD)/build.ninja
@@ -33,6 +34,8 @@ deps-check:
 	@tests/scripts/install-deps build check
 deps-bench:
 	@tests/scripts/install-deps build bench
+deps-fuzz:
+	@tests/scripts/install-deps build fuzz
 
 check: deps-check all check-style check-unit check-system
 check-style:
@@ -47,6 +50,8 @@ check-clouds: all
 # Hours of crashes: every failpoint twice, many kills and power cuts. In bounds in `make check`.
 check-crash: deps-check all
 	FULL=1 ROUNDS=$(or $(ROUNDS),200) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut
+check-fuzz: deps-fuzz
+	tests/fuzz/run $(or $(SECONDS),60) $(TARGETS)
 check-system: all
 	BUILD=$(BUILD) tests/system/run $(TESTS)
 

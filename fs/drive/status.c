@@ -65,7 +65,7 @@ static json_t *requests_json(const struct backend_stats *s)
 {
 	static const char *const names[BACKEND_OPS] = { "put", "get", "head", "delete", "list" };
 	static const char *const classes[ARRAY_LEN(s->by_error)] = {
-		"absent",  "denied",    "full",	  "timeout", "trouble",
+		"absent",  "denied",    "full",   "timeout", "trouble",
 		"corrupt", "cancelled", "exists", "other",
 	};
 	json_t *o = json_object(), *errors = json_object();
