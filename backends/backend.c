@@ -141,17 +141,33 @@ static void wait_done(struct backend_req *req)
 	pthread_cond_signal(&w->cond);
 }
 
+#define STOP_LOOK (50 * NS_PER_MS)
+
+/* 1 when the request has ended, 0 when it is to be cancelled. */
+static int wait_for(struct backend *b, struct wait *w)
+{
+	SCOPE_LOCK(&w->lock);
+
+	while (!w->ended && !backend_stopped(b))
+		cond_wait_until(&w->cond, &w->lock, b->stop ? clock_mono_ns() + STOP_LOOK : 0);
+	return w->ended;
+}
+
 /* The backend guarantees done() by the deadline, so the wait itself needs none. */
 static int run(struct backend *b, struct backend_req *req, int64_t timeout)
 {
 	struct wait w = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+	if (backend_stopped(b))
+		return -ECANCELED;
 	if (cond_init_mono(&w.cond))
 		return -ENOMEM;
 	req->user = &w;
 	req->done = wait_done;
 	req->deadline = timeout > 0 ? clock_mono_ns() + timeout : 0;
 	backend_submit(b, req);
+	if (!wait_for(b, &w))
+		backend_cancel(b, req);
 	pthread_mutex_lock(&w.lock);
 	while (!w.ended)
 		cond_wait_until(&w.cond, &w.lock, 0);

@@ -106,7 +106,8 @@ struct backend_ops {
 	/* Optional: -EOPNOTSUPP when unknown; local and quick only. */
 	int (*space)(struct backend *b, uint64_t *total, uint64_t *avail);
 	/* Optional: binds the place to the drive: writes a marker that later requests verify.
-	 * -EEXIST (filled): it holds another drive or other files. Blocks. */
+	 * -EEXIST (filled): it holds another drive or other files. -EINPROGRESS: no clear answer
+	 * came, the marker may be there. Blocks. */
 	int (*claim)(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],
 		     struct err *e);
 	/* Optional: takes back what claim wrote, if it is this drive's, and folders that are empty
@@ -124,7 +125,10 @@ struct backend {
 	const struct backend_ops *ops;
 	struct backend *below; /* layers: what is underneath, else NULL */
 	int64_t timeout;       /* default ns for a request; 0: BACKEND_TIMEOUT. Layers inherit it */
-	char name[64];         /* for logs and status: "acme DE-FRA" or "file:/srv/a" */
+	/* Atomic, NULL: none. Not 0: the blocking wrappers, and claim, unclaim and verify of
+	 * clouds, cancel what they wait for and end in -ECANCELED. Layers inherit it. */
+	const int *stop;
+	char name[64]; /* for logs and status: "acme DE-FRA" or "file:/srv/a" */
 };
 
 #define BACKEND_TIMEOUT (30 * NS_PER_S)
@@ -159,6 +163,11 @@ void backend_submit(struct backend *b, struct backend_req *req);
  * happened. */
 void backend_cancel(struct backend *b, struct backend_req *req);
 void backend_destroy(struct backend *b); /* NULL is fine */
+/* Was the owner of the backend asked to end? */
+static inline int backend_stopped(const struct backend *b)
+{
+	return b->stop && __atomic_load_n(b->stop, __ATOMIC_RELAXED);
+}
 int backend_space(struct backend *b, uint64_t *total, uint64_t *avail);
 int backend_claim(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],
 		  struct err *e);

@@ -493,6 +493,25 @@ void health_report_corrupt(struct backend *health)
 	layer_unhold(&h->l);
 }
 
+void health_report_stall(struct backend *health)
+{
+	struct health *h = health_of(health);
+	int changed;
+
+	if (!h)
+		return;
+	pthread_mutex_lock(&h->l.lock);
+	note_error_locked(h, -ETIMEDOUT);
+	if (!h->whole.error && ++h->in_a_row >= FAILURES_TO_OPEN)
+		gate_shut(&h->whole, -ETIMEDOUT);
+	changed = refresh_locked(h);
+	layer_hold_locked(&h->l);
+	pthread_mutex_unlock(&h->l.lock);
+	if (changed)
+		announce(h);
+	layer_unhold(&h->l);
+}
+
 void health_retry(struct backend *health)
 {
 	struct health *h = health_of(health);

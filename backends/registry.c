@@ -283,6 +283,7 @@ int backend_open(const struct backend_url *u, const struct backend_env *env, str
 	if (rc)
 		return rc;
 	(*out)->timeout = env->timeout;
+	(*out)->stop = env->stop;
 	name_backend(k, u, *out);
 	return 0;
 }

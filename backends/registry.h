@@ -36,6 +36,7 @@ struct backend_env {
 	const uint8_t *uuid;          /* 16 bytes of the backend within the drive, or NULL */
 	const char *credentials_file; /* path of the drive's .cred file, or NULL */
 	int64_t timeout;              /* default deadline per request in ns, 0: 30 s */
+	const int *stop;              /* as in struct backend */
 };
 
 /* The bare backend, without layers. Does not touch the network; file: does not touch the folder. 0

@@ -22,6 +22,7 @@ int layer_init(struct layer *l, struct backend *below, const struct backend_ops 
 	l->b.ops = ops;
 	l->b.below = below;
 	l->b.timeout = below->timeout;
+	l->b.stop = below->stop;
 	snprintf(l->b.name, sizeof(l->b.name), "%s", below->name);
 	l->returned = returned;
 	return 0;

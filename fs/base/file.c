@@ -42,6 +42,11 @@ int file_pread(int fd, void *p, size_t n, uint64_t off)
 	return 0;
 }
 
+/* A bigger write makes the page cache look for bigger blocks of free memory, which are cold, and
+ * in a virtual machine often not backed by the host: 256 MiB in steps of 16 MiB cost 0.13 to 0.4 s
+ * of processor time, in steps of 1 MiB 0.04 (measured). */
+#define WRITE_STEP ((size_t)1 << 20)
+
 int file_pwrite(int fd, const void *p, size_t n, uint64_t off)
 {
 	const uint8_t *b = p;
@@ -49,7 +54,7 @@ int file_pwrite(int fd, const void *p, size_t n, uint64_t off)
 	if (range_check(n, off))
 		return -EOVERFLOW;
 	while (n > 0) {
-		ssize_t k = pwrite(fd, b, n, (off_t)off);
+		ssize_t k = pwrite(fd, b, MIN(n, WRITE_STEP), (off_t)off);
 
 		if (k < 0 && errno == EINTR)
 			continue;

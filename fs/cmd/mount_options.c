@@ -85,6 +85,15 @@ const struct option_def mount_option_table[] = {
 	  .dflt = "disk",
 	  .arg = "LEVEL",
 	  .help = "What fsync waits for: durable on this disk, or stored on the clouds" },
+	{ .name = "fsync-timeout",
+	  .type = OPT_DURATION,
+	  AT(fsync_timeout),
+	  .min = NS_PER_S,
+	  .max = 3600 * NS_PER_S,
+	  .dflt = "120s",
+	  .arg = "TIME",
+	  .help = "With fsync=cloud: how long fsync may wait for the clouds before it ends in an "
+		  "error; what was written is durable here by then" },
 	{ .name = "quorum",
 	  .type = OPT_INT,
 	  AT(quorum),
@@ -109,6 +118,14 @@ const struct option_def mount_option_table[] = {
 	  .arg = "SIZE",
 	  .help = "The same for what is fetched; healing never takes more than an eighth of it "
 		  "from readers" },
+	{ .name = "heal-rate",
+	  .type = OPT_SIZE,
+	  AT(heal_rate),
+	  .max = INT64_MAX,
+	  .dflt = "32M",
+	  .arg = "SIZE",
+	  .help = "Put what backends lack at most at so many bytes per second, unless sync waits "
+		  "for it; 0 means no limit" },
 	{ .name = "writeback",
 	  .type = OPT_FLAG,
 	  AT(writeback),
@@ -131,6 +148,12 @@ const struct option_def mount_option_table[] = {
 	  .arg = "TIME",
 	  .help = "How long the daemon goes on uploading after an unmount; the rest stays safe in "
 		  "staging until the next mount" },
+	{ .name = "restart",
+	  .type = OPT_FLAG,
+	  AT(restart),
+	  .help = "Mount again at once when the daemon is killed or crashes (up to 5 times a "
+		  "minute); a second process watches it. Needs passfile or keyfile. Where systemd "
+		  "watches, skyflok@NAME.service does the same" },
 	{ .name = "attr-timeout",
 	  .type = OPT_DURATION,
 	  AT(attr_timeout),

@@ -18,13 +18,15 @@
 #include "fs/cmd/cmd.h"
 #include "fs/cmd/instance.h"
 #include "fs/cmd/mounts.h"
+#include "fs/cmd/notify.h"
 #include "fs/drive/status.h"
 #include "fs/fuse/session.h"
 
-#define SIGTERM_DRAIN (10 * NS_PER_S)
-#define CLOSE_LIMIT   (5 * NS_PER_S)
-#define NOFILE_WANTED 65536
-#define ARENAS        2 /* malloc's default of 8 per core lets memory grow with threads */
+#define SIGTERM_DRAIN    (10 * NS_PER_S)
+#define CLOSE_LIMIT      (5 * NS_PER_S)
+#define NOFILE_WANTED    65536
+#define NOTIFY_EXTEND_US 20000000
+#define ARENAS           2 /* malloc's default of 8 per core lets memory grow with threads */
 
 enum phase serve_phase_locked(const struct serve *s)
 {
@@ -179,9 +181,11 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.timeout = s->o->timeout,
 		.commit_interval = s->o->commit,
 		.fsync_cloud = s->o->fsync,
+		.fsync_timeout = s->o->fsync_timeout,
 		.quorum = (int)s->o->quorum,
 		.bandwidth_up = s->o->bwlimit_up,
 		.bandwidth_down = s->o->bwlimit_down,
+		.heal_rate = s->o->heal_rate,
 	};
 
 	return drive_open(&d, secret, &s->drive, e);
@@ -196,6 +200,7 @@ static void on_init(void *arg)
 	if (!daemon_in_foreground(s->daemon) && !to_file)
 		log_open(NULL, 1);
 	log_info("drive %s is mounted on %s", s->paths->name, s->mountpoint);
+	notify_service("READY=1\nSTATUS=mounted on %s", s->mountpoint);
 	daemon_ready(s->daemon, to_file);
 }
 
@@ -252,6 +257,9 @@ static int drain_tick(void *arg)
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 	json_decref(old);
+	/* systemd's own limit for stopping must not cut a longer drain short. */
+	notify_service("STATUS=unmounted, uploading what is left\nEXTEND_TIMEOUT_USEC=%d",
+		       NOTIFY_EXTEND_US);
 	return over;
 }
 
@@ -291,8 +299,10 @@ static int wind_up(struct serve *s)
 
 	drain_tick(s);
 	say_left(s, rc);
+	notify_service("STATUS=closing the drive\nEXTEND_TIMEOUT_USEC=%d", NOTIFY_EXTEND_US);
 	phase_set(s, PHASE_CLOSING);
-	closed = close_drive(s, clock_mono_ns() + CLOSE_LIMIT);
+	/* The time for uploads is over: what is still in flight is cut off, and put again later. */
+	closed = close_drive(s, clock_mono_ns() + (rc ? 0 : CLOSE_LIMIT));
 	if (closed)
 		log_error("not everything could be committed to %s: %s", s->paths->state,
 			  strerror(-closed));
@@ -387,6 +397,7 @@ int serve_run(struct daemon *daemon, const struct paths *paths, const struct con
 	rc = session_loop(session);
 	if (rc)
 		log_error("serving %s ended: %s", mountpoint, strerror(-rc));
+	notify_service("STOPPING=1");
 	phase_set(&s, PHASE_DRAINING);
 	session_destroy(session);
 	rc = wind_up(&s);

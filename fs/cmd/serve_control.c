@@ -7,6 +7,7 @@
 #include "fs/base/clock.h"
 #include "fs/base/log.h"
 #include "fs/base/scope.h"
+#include "fs/cmd/mounts.h"
 #include "fs/drive/status.h"
 
 static const char *phase_word(enum phase p)
@@ -206,13 +207,29 @@ static int run_set_drain(void *arg, const json_t *request, struct control_conn *
 	return 0;
 }
 
+/* Unmounted by the kernel, while our threads have not seen it yet? */
+static int still_mounted(const struct serve *s)
+{
+	struct mount_entry m;
+	const char *drive;
+	int yes;
+
+	if (mounts_at(s->mountpoint, &m) != 1)
+		return 0;
+	drive = mount_entry_drive(&m);
+	yes = drive && !strcmp(drive, s->paths->name);
+	mount_entry_release(&m);
+	return yes;
+}
+
 /* A new mount wants the drive: a daemon that only drains makes room. */
 static int run_release(void *arg, const json_t *request, struct control_conn *conn, json_t **reply,
 		       struct err *e)
 {
 	struct serve *s = arg;
+	enum phase phase = phase_now(s);
 
-	if (phase_now(s) < PHASE_DRAINING)
+	if (phase == PHASE_STARTING || (phase == PHASE_MOUNTED && still_mounted(s)))
 		return err_set(e, -EBUSY, "mounted on %s", s->mountpoint);
 	serve_set_drain(s, 0);
 	return 0;

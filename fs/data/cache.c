@@ -105,7 +105,7 @@ static int body_load_index(struct segstore *st, struct seg *s, struct seg_body *
 	rc = segio_blob_get(blob, n, s->k, &b->ext, &b->count);
 	if (!rc && (b->count != s->extents || ext_end(&b->ext[b->count], s->k) != s->length))
 		rc = -EBADMSG;
-	if (rc)
+	if (rc == -EBADMSG)
 		log_error("the index of segment %u in the database is damaged", s->num);
 	return rc;
 }
@@ -254,9 +254,11 @@ void seg_sealed_release(struct segstore *st, struct seg_sealed *r)
 	r->x = NULL;
 }
 
-/* Bytes of a file here are wrong. -ENOENT when backends can help. */
-static int wrong_locally(struct segstore *st, struct seg *s, uint32_t i)
+/* Bytes of a file here are wrong, or cannot be read (rc). -ENOENT when backends can help. */
+static int wrong_locally(struct segstore *st, struct seg *s, uint32_t i, int rc)
 {
+	int unread = rc != -EBADMSG && rc != -ENODATA && rc != -ENOENT;
+
 	pthread_mutex_lock(&st->lock);
 	int help = seg_fetchable(s), cached = s->place == PLACE_CACHE;
 	int first = !help && !s->damaged;
@@ -271,7 +273,11 @@ static int wrong_locally(struct segstore *st, struct seg *s, uint32_t i)
 				 i, s->num, st->staging_dir);
 		return -ENOENT;
 	}
-	if (first)
+	if (first && unread)
+		log_error("extent %u of segment %u cannot be read in %s (%s), and it was not "
+			  "uploaded yet. Check that disk",
+			  i, s->num, st->staging_dir, strerror(-rc));
+	else if (first)
 		log_error("extent %u of segment %u is damaged in %s, and it was not uploaded yet: "
 			  "its bytes are lost. Check that disk",
 			  i, s->num, st->staging_dir);
@@ -298,7 +304,8 @@ int seg_open_extent(struct segstore *st, struct seg *s, uint32_t i, void *buf, v
 		if (rc == -ENOENT && fetchable(st, s))
 			return rc;
 		if (rc == -ENOENT)
-			return wrong_locally(st, s, i);
+			return wrong_locally(st, s, i, rc);
+		int read = rc;
 		if (!rc)
 			rc = segio_open(&s->body->cipher, number, x, out->p, plain);
 		if (!rc)
@@ -308,9 +315,10 @@ int seg_open_extent(struct segstore *st, struct seg *s, uint32_t i, void *buf, v
 		/* The flusher gave the memory back while we read it. */
 		if (from == FROM_REGION && x->pos < atomic_load(&o->released))
 			continue;
-		if (from == FROM_FILE && rc != -ENOMEM)
-			return wrong_locally(st, s, i);
-		return rc == -ENOMEM ? rc : -EBADMSG;
+		/* Not where the cryptographic library failed: that says nothing of the bytes. */
+		if (from == FROM_FILE && (read || rc == -EBADMSG))
+			return wrong_locally(st, s, i, rc);
+		return rc;
 	}
 }
 

@@ -10,8 +10,11 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define BACKGROUND_MAX     8 /* transfers of read-ahead at once: 8 x 4 MiB in flight */
-#define BACKGROUND_LIMITED 2 /* the same where bandwidth is limited: who reads waits behind it */
+/* Read-ahead in flight: 300 MB/s over a round trip of 100 ms. By bytes, for a file that was
+ * written by several threads lies in pieces much smaller than a transfer may be. */
+#define BACKGROUND_BYTES   (32u << 20)
+#define BACKGROUND_MAX     16
+#define BACKGROUND_LIMITED 2 /* where bandwidth is limited: who reads waits behind it */
 #define SCAN_MISSES        3
 
 enum xfer_state { XFER_QUEUED, XFER_RUNNING, XFER_DONE, XFER_FAILED };
@@ -26,6 +29,7 @@ struct xfer {
 	size_t len;            /* of all records */
 	enum xfer_state state; /* by lock, as result, refs, parts */
 	int result, refs, background;
+	int64_t deadline;  /* 0: st->timeout from the start on */
 	int heal;          /* nobody reads what it fetches */
 	struct list parts; /* who waits */
 	uint8_t *bytes;    /* file layout; valid once done */
@@ -51,6 +55,7 @@ struct seg_fetch {
 	struct list fresh; /* while it is made */
 	void (*done)(void *arg, int result);
 	void *arg;
+	int64_t deadline;
 	int pending, result, ended; /* by lock */
 	int heal;
 	int nparts;
@@ -111,6 +116,11 @@ uint32_t seg_usable_mask(struct segstore *st, int for_put)
 		if (health_usable(st->backends[i], for_put))
 			mask |= 1u << i;
 	return mask;
+}
+
+int64_t segstore_deadline(const struct segstore *st)
+{
+	return clock_mono_ns() + st->timeout;
 }
 
 /* Has one reference, the maker's. */
@@ -215,7 +225,11 @@ static int net_prepare(struct xfer *x)
 			return -ENOMEM;
 	}
 	struct seg_haste haste = {
-		.len = x->len, .reader = !x->background && !x->heal, .heal = x->heal, .busy = busy
+		.len = x->len,
+		.reader = !x->background && !x->heal,
+		.heal = x->heal,
+		.busy = busy,
+		.deadline = x->deadline ? x->deadline : segstore_deadline(st),
 	};
 	seg_fetch_order(st, suspect, x->order);
 	seg_fetch_haste(st, &haste, x->order, g);
@@ -244,6 +258,7 @@ static void xfer_start(struct xfer *x)
 	x->state = XFER_RUNNING;
 	list_push_back(&st->running_xfers, &x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) += 1;
+	st->bg_bytes += x->background ? x->len : 0;
 	x->refs += 2; /* ours, one for the completion, one until released */
 	x->net = 2;
 	st->jobs++;
@@ -270,7 +285,8 @@ static void pump(struct segstore *st)
 
 	for (;;) {
 		pthread_mutex_lock(&st->lock);
-		struct list *l = st->bg_running < max ? list_first(&st->queued_xfers) : NULL;
+		int more = st->bg_running < max && st->bg_bytes < BACKGROUND_BYTES;
+		struct list *l = more ? list_first(&st->queued_xfers) : NULL;
 		if (l)
 			list_remove(l);
 		pthread_mutex_unlock(&st->lock);
@@ -374,6 +390,7 @@ static void xfer_complete(void *arg)
 	}
 	list_remove(&x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) -= 1;
+	st->bg_bytes -= x->background ? x->len : 0;
 	wake_locked(x, &ready);
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &ready) {
@@ -508,11 +525,13 @@ static int plan_locked(struct segstore *st, struct seg *s, uint32_t from, uint32
 			x = xfer_new_locked(st, s, i, n, !f);
 			if (!x)
 				return -ENOMEM;
+			x->deadline = f ? f->deadline : 0;
 			x->heal = heal;
 			list_push_back(fresh, &x->queue);
 		} else if (f && x->state == XFER_QUEUED && x->background &&
 			   !list_empty(&x->queue)) {
 			x->background = 0; /* waited for now */
+			x->deadline = f->deadline;
 			list_remove(&x->queue);
 			list_push_back(fresh, &x->queue);
 		}
@@ -622,6 +641,7 @@ static struct seg_fetch *fetch(struct segstore *st, const struct seg_miss *miss,
 		return NULL;
 	}
 	f->st = st, f->done = done, f->arg = arg;
+	f->deadline = miss->deadline;
 	f->heal = heal;
 	list_init(&f->fresh);
 	list_init(&fresh);

@@ -9,6 +9,11 @@
 #define EXTRA_BELOW (512u << 10) /* sealed bytes: what is small asks k + 1 at once */
 #define EXPLORE     16 /* one in so many extra requests goes where it is not known to be fast */
 
+int segstore_limited(struct segstore *st)
+{
+	return seg_rate_down(st) != 0;
+}
+
 uint64_t seg_rate_down(struct segstore *st)
 {
 	return bandwidth_rate(st->bandwidth, BANDWIDTH_DOWN);
@@ -84,7 +89,7 @@ void seg_fetch_haste(struct segstore *st, const struct seg_haste *h, uint8_t *or
 	g->extra = h->reader && !h->busy && !rate && h->len <= EXTRA_BELOW;
 	if (g->extra)
 		explore(st, order);
-	g->deadline = clock_mono_ns() + st->timeout;
+	g->deadline = h->deadline;
 	if (!rate)
 		return;
 	/* The time that all transfers under way need at that rate; a heal may get an eighth of it.

@@ -46,12 +46,14 @@
 #define SEG_BODIES_MAX    64
 #define SEG_PLAIN_MAX     (16u << 20)
 #define SEG_PUNCH         (1u << 20)
-#define SEG_PIECE_MAX     (4u << 20) /* sealed bytes of one transfer */
-#define SEG_PIECE_MIN     (128u << 10)
+/* Sealed bytes of one transfer: 4 MiB of a file, with what sealing adds to its extents. */
+#define SEG_PIECE_MAX ((4u << 20) + (16u << 10))
+#define SEG_PIECE_MIN (128u << 10)
 #define SEG_QUEUE_LONG                                                                             \
 	16 /* with more fetches running, a further one only makes the queue longer                 \
 	    */
 #define SEG_PATH_MAX    4096
+#define SEG_CAP_MARGIN  128      /* 1/128 of the cap: half a block for each file, and their maps */
 #define SEG_RETRY_FIRST NS_PER_S /* of a put that failed; doubles */
 
 enum { EXT_ZSTD = 1, EXT_INDEX = 2, EXT_VOID = 4 };
@@ -160,6 +162,9 @@ struct seg_open {
 	uint32_t finished_pos;  /* by lock: its end */
 	uint32_t pending;       /* by lock: appends that are sealing */
 	uint32_t written;       /* of the pass: bytes in the file */
+	uint32_t zeroed;        /* of the pass: blocks below are written, if only with zeros */
+	uint32_t small_syncs;   /* of the pass: how many in a row brought little */
+	uint32_t allocated;     /* by lock: bytes that the file takes on the disk beforehand */
 	uint32_t synced;        /* by lock: bytes that fdatasync confirmed */
 	atomic_uint released;   /* bytes below were given back to the kernel: read the file */
 	int index_done;         /* of the pass: the index record is in the region */
@@ -271,7 +276,9 @@ struct segstore {
 	int compress, quorum;
 	struct backend *backends[32];
 	struct bandwidth *bandwidth; /* or NULL */
-	uint64_t cap;
+	uint64_t cap;                /* what content may take here */
+	uint64_t
+	    cap_set; /* what was asked for: the rest is the filesystem's, for its last blocks */
 	int64_t timeout, flush_age, flush_idle;
 	void (*commit)(void *arg, void (*done)(void *done_arg, int result), void *done_arg);
 	void *commit_arg;
@@ -302,11 +309,19 @@ struct segstore {
 	struct list commits; /* commit_wait: for the next one */
 	struct list commits_running;
 	int commit_running;
+	int commit_wanted;  /* by nobody who waits in commits */
 	int64_t rows_since; /* ns: since when something waits for a commit that nobody asked for */
 
 	/* Uploads. */
 	int uploads, uploads_early, heals;
+	struct {
+		uint64_t rate; /* constant: bytes per second that healing moves; 0: no limit */
+		int64_t at;    /* the next one may begin */
+		int hurry;     /* so many wait for all to be on n */
+		int waking;    /* a job will look again */
+	} pace;
 	uint64_t upload_bytes;
+	uint64_t put_rate; /* bytes per second of the last segment that was stored; 0: not known */
 	struct list running_uploads;
 	uint32_t usable_seen; /* bit i: usable when last looked at */
 	uint32_t absent_seen; /* bit i: was absent since its last verification */
@@ -317,6 +332,7 @@ struct segstore {
 	/* Fetches. */
 	struct list running_xfers, queued_xfers;
 	int bg_running, fg_running;
+	uint64_t bg_bytes;
 	unsigned explored; /* atomic */
 	struct fanout_budget budget;
 	int jobs; /* fetch completions and the like that are under way */
@@ -337,15 +353,24 @@ void seg_unpin_locked(struct segstore *st, struct seg *s);
 /* Every change of what is summed stands between these two. */
 void seg_account_begin_locked(struct segstore *st, struct seg *s);
 void seg_account_end_locked(struct segstore *st, struct seg *s);
+/* What open files take on the disk ahead of their content. */
+uint64_t seg_spare_locked(const struct segstore *st);
+/* What all files take. */
+static inline uint64_t seg_taken_locked(const struct segstore *st)
+{
+	return st->sums.staged_bytes + st->sums.cached_bytes + seg_spare_locked(st);
+}
 void seg_set_phase_locked(struct segstore *st, struct seg *s, enum seg_phase phase);
 void seg_path(const struct segstore *st, const struct seg *s, enum seg_place place,
 	      char out[SEG_PATH_MAX]);
 /* fn(arg, result) from any thread, without locks, after a commit that began after this call; not
- * from inside it. */
-void seg_after_commit(struct segstore *st, void (*fn)(void *arg, int result), void *arg);
+ * from inside it. w is borrowed until then: it is part of what waits, so that waiting cannot fail
+ * for want of memory. */
+void seg_after_commit(struct segstore *st, struct commit_wait *w, void (*fn)(void *arg, int result),
+		      void *arg);
+void seg_commit_soon(struct segstore *st); /* such a commit, for which nobody waits */
 void seg_drop_check(struct segstore *st);
 int seg_dead_mark(struct segstore *st, struct seg *s);
-void seg_nobody(void *arg, int result); /* for seg_after_commit: just commit */
 /* Length of one shard of a closed segment, out of its file's length. */
 static inline uint32_t seg_shard_len(uint64_t length, uint32_t extents, int k)
 {
@@ -360,6 +385,15 @@ static inline int seg_good_shards(const struct seg *s)
 static inline int seg_dispersed(const struct segstore *st, const struct seg *s)
 {
 	return s->stored && (s->present & ~s->suspect) == st->all;
+}
+/* Its file may go under pressure: at quorum on at least k + 1, from where healing reads, and that
+ * is committed (I6). */
+static inline int seg_yields(const struct seg *s)
+{
+	uint32_t good = s->present & s->present_durable & ~s->suspect;
+
+	return s->phase == SEG_CLOSED && s->stored && s->set_durable &&
+	       __builtin_popcount(good) >= s->k + 1;
 }
 /* Can k backends deliver it, as far as is known? */
 static inline int seg_fetchable(const struct seg *s)
@@ -441,6 +475,7 @@ struct seg_haste {
 	size_t len;       /* sealed bytes */
 	int reader, heal; /* who waits for it; neither: read-ahead */
 	int busy;         /* many are fetching */
+	int64_t deadline; /* before the time that a limit of bandwidth adds */
 };
 /* Fills in extra, hedge, rescue and deadline of g, whose len is set; may change the order behind
  * the first k. */
@@ -459,6 +494,14 @@ void shards_release(struct shards *sh); /* also after a failure */
 /* upload.c */
 void seg_upload_kick(struct segstore *st);
 void seg_upload_cancel_all(struct segstore *st);
+
+/* Backends that hang while the others have answered long ago. */
+void seg_upload_stragglers(struct segstore *st);
+
+/* seg_pace.c */
+int seg_pace_waits_locked(struct segstore *st,
+			  int64_t now); /* 1: no healing now; later it is kicked */
+void seg_pace_begin_locked(struct segstore *st, struct seg *s, uint32_t todo, int64_t now);
 
 /* seg_facts.c */
 int seg_quorum_min(const struct segstore *st);

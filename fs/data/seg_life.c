@@ -41,9 +41,11 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	st->compress = o->compress;
 	st->quorum = o->quorum;
 	memcpy(st->backends, o->backends, (size_t)st->n * sizeof(st->backends[0]));
+	st->cap_set = o->cache_cap;
+	st->cap = o->cache_cap - o->cache_cap / SEG_CAP_MARGIN;
 	st->bandwidth = o->bandwidth;
 	fanout_budget_init(&st->budget, SEG_QUEUE_LONG);
-	st->cap = o->cache_cap;
+	st->pace.rate = o->heal_rate;
 	st->timeout = o->timeout ? o->timeout : 30 * NS_PER_S;
 	st->flush_age = o->flush_age ? o->flush_age : 30 * NS_PER_S;
 	st->flush_idle = o->flush_idle ? o->flush_idle : 5 * NS_PER_S;
@@ -159,12 +161,12 @@ static void commits_abandon(struct segstore *st)
 	list_init(&left);
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&left, &st->commits);
+	st->commit_wanted = 0;
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &left) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);
 		list_remove(l);
-		w->fn(w->arg, -ECANCELED);
-		free(w);
+		w->fn(w->arg, -ECANCELED); /* w may be gone */
 	}
 }
 

@@ -14,6 +14,10 @@
 #include "fs/base/file.h"
 
 #define PASS_MAX    16
+#define SMALL_SYNC  (64u << 10)
+#define ZERO_AHEAD  (256u << 10)
+#define ALLOC_PART  64 /* at most 1/64 of the cap ahead of what is written, in each open file */
+#define ALLOC_MIN   (256u << 10)
 #define FLUSH_TICK  (250 * NS_PER_MS)
 #define COMMIT_WAIT (500 * NS_PER_MS) /* how long a closed segment waits for somebody's commit */
 
@@ -31,8 +35,36 @@ static int dir_sync(const char *dir)
 	return rc ? rc : file_sync_dir(dir);
 }
 
-/* The file in its full length at once: appending syncs only data then (measured: 2.8 times). */
-static int file_create(struct segstore *st, struct seg *s)
+/* Room ahead of what is written: appending syncs only data then (measured: 2.8 times). Under a
+ * small cap in small steps, and none near it, for the cap holds for blocks on the disk, and up to
+ * five segments are open at once. */
+static int file_allocate(struct segstore *st, struct seg *s, int fd, uint32_t end)
+{
+	struct seg_open *o = s->open;
+	uint64_t step = MAX(MIN(st->target, st->cap / ALLOC_PART), ALLOC_MIN);
+	uint64_t to = MIN((end + step - 1) / step * step, MAX(st->target, end));
+	uint32_t had = o->allocated;
+
+	if (end <= had)
+		return 0;
+	pthread_mutex_lock(&st->lock);
+	int near = st->sums.staged_bytes + seg_spare_locked(st) + step > st->cap / 4 * 3;
+	if (!near)
+		o->allocated = (uint32_t)to; /* counted before it is taken */
+	pthread_mutex_unlock(&st->lock);
+	if (!near)
+		(void)seg_make_room(st, 0);
+	/* Where it is not supported files grow as they are written. */
+	if (near || !fallocate(fd, 0, 0, (off_t)to) || (errno != ENOSPC && errno != EDQUOT))
+		return 0;
+	int rc = -errno;
+	pthread_mutex_lock(&st->lock);
+	o->allocated = had;
+	pthread_mutex_unlock(&st->lock);
+	return rc;
+}
+
+static int file_create(struct segstore *st, struct seg *s, uint32_t end)
 {
 	char path[SEG_PATH_MAX];
 
@@ -43,9 +75,8 @@ static int file_create(struct segstore *st, struct seg *s)
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	/* Where it is not supported files grow as they are written. */
-	if (fallocate(fd, 0, 0, (off_t)st->target) && (errno == ENOSPC || errno == EDQUOT)) {
-		rc = -errno;
+	rc = file_allocate(st, s, fd, end);
+	if (rc) {
 		unlink(path);
 		close(fd);
 		return rc;
@@ -69,6 +100,24 @@ static int index_append(struct seg *s)
 	return rc;
 }
 
+/* Programs that sync every few kilobytes (databases, logs) pay for each sync's commit of the
+ * filesystem's journal when that turns unwritten blocks into written ones; over blocks that hold
+ * zeros already it is data alone (measured: half the time). Recovery ends at zeros as it does at a
+ * torn record. Never beyond what is allocated, and so counted. */
+static void zero_ahead(struct seg *s, uint32_t added)
+{
+	static const uint8_t zeros[ZERO_AHEAD];
+	struct seg_open *o = s->open;
+	uint32_t from = MAX(o->written, o->zeroed);
+
+	o->small_syncs = added <= SMALL_SYNC ? o->small_syncs + 1 : 0;
+	if (o->small_syncs < 2 || o->written + SMALL_SYNC <= o->zeroed || from >= o->allocated)
+		return;
+	uint32_t n = MIN(o->allocated - from, ZERO_AHEAD);
+	if (!file_pwrite(s->body->fd, zeros, n, from))
+		o->zeroed = from + n;
+}
+
 static int no_space(int rc)
 {
 	return rc == -ENOSPC || rc == -EDQUOT;
@@ -89,16 +138,22 @@ static int pass_write(struct segstore *st, struct pass_seg *p)
 	if (o->index_done)
 		p->end = ext_end(&s->body->ext[s->body->count], s->k);
 	if (s->body->fd < 0)
-		rc = file_create(st, s);
+		rc = file_create(st, s, p->end);
+	else if (o->written < p->end)
+		(void)file_allocate(st, s, s->body->fd, p->end); /* else writing says so */
 	if (!rc && o->written < p->end) {
+		(void)seg_make_room(st, 0); /* the cap holds for the disk at every moment */
 		rc = failpoint("stage.write");
 		if (!rc)
 			rc = file_pwrite(s->body->fd, o->region->p + o->written,
 					 p->end - o->written, o->written);
+		uint32_t added = p->end - o->written;
 		if (!rc)
 			o->written = p->end;
 		else if (!no_space(rc))
 			o->broken = 1;
+		if (!rc && !p->closing)
+			zero_ahead(s, added);
 	}
 	if (!rc && o->index_done && ftruncate(s->body->fd, (off_t)p->end)) {
 		rc = -errno;
@@ -189,6 +244,9 @@ static int rewrite(struct segstore *st, struct pass_seg *p)
 	s->open->broken = 0;
 	s->open->dir_synced = 1;
 	s->open->written = p->end;
+	pthread_mutex_lock(&st->lock);
+	s->open->allocated = 0;
+	pthread_mutex_unlock(&st->lock);
 	log_warn("segment %u was written into a new file after a failed sync; nothing is lost",
 		 s->num);
 	pthread_mutex_lock(&st->lock);
@@ -338,7 +396,6 @@ static int sync_pass(struct segstore *st)
 {
 	int rc, more;
 
-	(void)seg_make_room(st, 0); /* the cap holds for the disk, also while much is written */
 	do
 		rc = pass_batch(st, &more);
 	while (!rc && more);
@@ -433,14 +490,14 @@ static void *flusher(void *arg)
 		/* A disk that fails is tried again once a second, not in a loop. */
 		int pass = (st->unsynced >= SEG_UNSYNCED_GO || closing_locked(st)) &&
 			   (!st->sync_error || now - failed_at >= NS_PER_S);
-		int full = st->sums.staged_bytes + st->sums.cached_bytes > st->cap;
+		int full = seg_taken_locked(st) > st->cap;
 		if (!ask && !pass && !full) {
 			cond_wait_until(&st->flush_cv, &st->lock, now + FLUSH_TICK);
 			continue;
 		}
 		pthread_mutex_unlock(&st->lock);
 		if (ask)
-			seg_after_commit(st, seg_nobody, NULL);
+			seg_commit_soon(st);
 		if (pass && pass_run(st))
 			failed_at = clock_mono_ns();
 		int stuck = full && seg_make_room(st, 0);

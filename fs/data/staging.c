@@ -288,6 +288,8 @@ static int seal_all(struct seg *s, uint32_t first, struct append *a)
 		if (!rc)
 			rc = segio_seal(&s->body->cipher, first + (uint32_t)i, x, a->data[i],
 					rec + SEG_RECORD_HEADER);
+		if (!rc)
+			rc = failpoint("stage.sealed");
 		if (rc) { /* The number is consumed: a void record stands there (I3). */
 			memset(rec + SEG_RECORD_HEADER, 0, ext_sealed(x, s->k));
 			x->flags |= EXT_VOID;
@@ -322,8 +324,8 @@ static void finish_locked(struct segstore *st, struct seg *s, uint32_t first,
 		pthread_cond_signal(&st->flush_cv);
 }
 
-int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
-		    int n, struct seg_loc *loc)
+static int append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces, int n,
+		  uint64_t cap, struct seg_loc *loc)
 {
 	struct append a = { 0 };
 
@@ -331,7 +333,7 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&st->lock);
-	if (st->sums.staged_bytes + a.need > st->cap)
+	if (st->sums.staged_bytes - st->sums.yield_bytes + a.need > cap)
 		rc = -ENOSPC;
 	else if (st->sync_error && st->unsynced >= SEG_UNSYNCED_MAX)
 		rc = st->sync_error; /* the disk takes nothing: do not fill the memory */
@@ -356,6 +358,18 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 		return -EIO;
 	*loc = (struct seg_loc){ .seg = s->num, .first = first };
 	return 0;
+}
+
+int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
+		    int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, st->cap, loc);
+}
+
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, UINT64_MAX, loc);
 }
 
 /* --- lanes, room, flush --- */

@@ -14,13 +14,20 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define EARLY_MAX 2 /* segments that are not at quorum, at once */
-#define ALL_MAX   5 /* with those that only wait for a slow backend */
-#define BYTES_MAX (192u << 20)
-#define HEALS_MAX 1
-#define RETRY_MAX (60 * NS_PER_S)
-#define PUT_TIME  (60 * NS_PER_S)
-#define PUT_RATE  (256u << 10) /* bytes per second that are expected at least */
+/* Segments that are not at quorum, at once. More than two only hide latency; where less than
+ * EARLY_RATE bytes go out a second, the first would be stored later, and the last no sooner. */
+#define EARLY_MAX  4
+#define EARLY_MIN  2
+#define EARLY_RATE (16u << 20)
+#define ALL_MAX    7 /* with those that only wait for a slow backend */
+#define BYTES_MAX  (192u << 20)
+#define HEALS_MAX  1
+#define RETRY_MAX  (60 * NS_PER_S)
+#define PUT_TIME   (60 * NS_PER_S)
+#define PUT_RATE   (256u << 10) /* bytes per second that are expected at least */
+/* How long "every healthy backend" waits for the last ones, once there is a quorum without them. */
+#define STALL_MIN   (5 * NS_PER_S)
+#define STALL_TIMES 8 /* what the quorum took */
 
 struct upload {
 	struct list link; /* by lock: of st->running_uploads */
@@ -32,8 +39,12 @@ struct upload {
 	int refs;        /* by lock */
 	int result;
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
+	uint32_t stalled;                     /* by lock: did not answer when the others had */
+	int64_t begun, stall_at;              /* by lock; stall_at 0: no quorum yet */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
+	int unsent; /* it ended before the first put: no file, no memory, no commit */
+	struct commit_wait commit;
 	struct shards shards;
 	char keys[FANOUT_MAX][SHARD_KEY_MAX];
 	const char *key[FANOUT_MAX];
@@ -42,6 +53,7 @@ struct upload {
 	struct backend_req del[FANOUT_MAX];
 	struct fanout_put put;
 	struct seg_fetch *fetch;
+	int64_t begun;  /* putting */
 	int fetch_left; /* by lock: who starts it and who ends it; the later one goes on */
 };
 
@@ -81,10 +93,12 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 
 static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t now)
 {
+	int early_max = st->put_rate >= EARLY_RATE ? EARLY_MAX : EARLY_MIN;
+
 	if (st->uploads >= ALL_MAX)
 		return NULL;
 	for (int heal = 0; heal < 2; heal++) {
-		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= EARLY_MAX)
+		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= early_max)
 			continue;
 		list_for_each (l, &st->work) {
 			struct seg *s = list_entry(l, struct seg, work);
@@ -93,6 +107,11 @@ static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t 
 				continue;
 			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
 				return NULL;
+			if (heal && seg_pace_waits_locked(st, now))
+				return NULL;
+			if (heal)
+				seg_pace_begin_locked(st, s, seg_missing_locked(st, s) & usable,
+						      now);
 			return upload_new_locked(st, s);
 		}
 	}
@@ -145,9 +164,11 @@ static void upload_end(struct upload *u)
 	if (u->fetch)
 		segstore_fetch_release(st, u->fetch);
 	pthread_mutex_lock(&st->lock);
-	if (s->has_set && seg_at_quorum(st, s, usable, u->failed))
+	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
-	s->last_failed = u->failed;
+	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
+	if (u->failed && !u->done)
+		st->put_rate = 0;
 	if (seg_missing_locked(st, s)) {
 		s->retry_delay = u->done ? SEG_RETRY_FIRST : s->retry_delay * 2;
 		s->retry_delay = MIN(MAX(s->retry_delay, SEG_RETRY_FIRST), RETRY_MAX);
@@ -190,6 +211,7 @@ static void set_committed(void *arg, int result)
 	struct upload *u = arg;
 
 	if (result) {
+		u->unsent = 1;
 		workq_submit(u->st->uploadq, upload_end_job, u);
 		return;
 	}
@@ -234,7 +256,9 @@ static void upload_begin(void *arg)
 	if (!s->has_set) {
 		random_bytes(set, sizeof(set));
 		meta_lock(st->meta);
-		int rc = set_write(st, s, set);
+		int rc = failpoint("upload.begin");
+		if (!rc)
+			rc = set_write(st, s, set);
 		if (!rc) {
 			pthread_mutex_lock(&st->lock);
 			seg_account_begin_locked(st, s);
@@ -247,13 +271,14 @@ static void upload_begin(void *arg)
 		}
 		meta_unlock(st->meta);
 		if (rc) {
+			u->unsent = 1;
 			upload_end(u);
 			return;
 		}
 	}
 	(void)failpoint("upload.set");
 	/* keeps the rule "committed before the first put" */
-	seg_after_commit(st, set_committed, u);
+	seg_after_commit(st, &u->commit, set_committed, u);
 }
 
 /* --- the source: the local file, or what k backends have --- */
@@ -300,6 +325,7 @@ static void upload_source(void *arg)
 	if (!rc)
 		rc = seg_body_get(st, s);
 	if (rc) {
+		u->unsent = 1;
 		upload_end(u);
 		return;
 	}
@@ -327,6 +353,15 @@ static void upload_source(void *arg)
 
 /* --- putting --- */
 
+/* At quorum: what went out a second meanwhile, for this segment. */
+static void put_rate_locked(struct segstore *st, const struct upload *u)
+{
+	int64_t took = MAX(clock_mono_ns() - u->begun, NS_PER_MS);
+	uint64_t bytes = (uint64_t)u->shards.len * (unsigned)__builtin_popcount(u->done);
+
+	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -351,16 +386,66 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		if (result == -ESTALE)
 			u->differs |= bit;
 	}
+	int64_t now = clock_mono_ns();
+	if (!u->stall_at && seg_good_shards(s) >= seg_quorum_min(st))
+		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
 		kick = u->early;
+		put_rate_locked(st, u);
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
 	if (kick) {
+		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
 		seg_upload_kick(st);
+	}
+}
+
+/* One that hangs would hold up everything for as long as its puts have time, and each of the next
+ * ones as well. Its put goes on, but is not waited for, and its health knows. */
+static uint32_t straggler_locked(struct segstore *st, struct upload *u, uint32_t usable,
+				 int64_t now)
+{
+	if (!u->early || !u->sent || !u->stall_at || now < u->stall_at || u->stalled)
+		return 0;
+	u->stalled = u->todo & ~u->done & ~u->failed;
+	if (seg_at_quorum(st, u->seg, usable, u->failed | u->stalled)) {
+		seg_stored_locked(st, u->seg);
+		early_end_locked(st, u);
+	}
+	return u->stalled;
+}
+
+void seg_upload_stragglers(struct segstore *st)
+{
+	uint32_t usable = seg_usable_mask(st, 1);
+	struct {
+		struct seg *s;
+		uint32_t who;
+	} some[ALL_MAX];
+	int n = 0;
+
+	pthread_mutex_lock(&st->lock);
+	list_for_each (l, &st->running_uploads) {
+		struct upload *u = list_entry(l, struct upload, link);
+		uint32_t who = n < ALL_MAX ? straggler_locked(st, u, usable, clock_mono_ns()) : 0;
+		if (!who)
+			continue;
+		seg_pin_locked(u->seg);
+		some[n].s = u->seg;
+		some[n++].who = who;
+	}
+	pthread_cond_broadcast(&st->changed);
+	pthread_mutex_unlock(&st->lock);
+	for (int i = 0; i < n; i++) {
+		for (int b = 0; b < st->n; b++)
+			if (some[i].who >> b & 1)
+				health_report_stall(st->backends[b]);
+		seg_push_facts(st, some[i].s);
+		seg_unpin(st, some[i].s);
 	}
 }
 
@@ -380,6 +465,7 @@ static void put_start(struct upload *u, uint32_t todo)
 	int64_t bytes = (int64_t)u->shards.len * __builtin_popcount(todo) * EARLY_MAX;
 	int64_t rate = put_rate(st);
 
+	u->begun = clock_mono_ns();
 	u->put = (struct fanout_put){
 		.backends = st->backends,
 		.n = st->n,
@@ -401,6 +487,7 @@ static void put_start(struct upload *u, uint32_t todo)
 	}
 	pthread_mutex_lock(&st->lock);
 	u->refs++;
+	u->begun = clock_mono_ns();
 	int stopping = st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	if (stopping)
@@ -475,6 +562,8 @@ static void put_ended(void *arg)
 	int differs = u->differs && !u->fixing && !st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	(void)failpoint("upload.done");
+	if (u->heal)
+		(void)failpoint("heal.done");
 	if (differs)
 		fix(u);
 	else
@@ -500,11 +589,16 @@ static void upload_code(void *arg)
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
 	if (!rc)
+		rc = failpoint("upload.code");
+	if (!rc && u->heal)
+		rc = failpoint("heal.begin");
+	if (!rc)
 		rc = u->todo ? shards_make(st, s, u->todo, &u->shards) : -EAGAIN;
 	/* Damage was said where it was found; what is missing is fetched next time. */
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
 	seg_unpin(st, s); /* the body's */
+	u->unsent = rc && rc != -EAGAIN;
 	if (rc)
 		upload_end(u);
 	else

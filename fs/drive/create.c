@@ -25,6 +25,7 @@
 #include "fs/meta/meta.h"
 
 #define BACKEND_TIMEOUT_NS (30 * NS_PER_S)
+#define UNDO_TIMEOUT       (10 * NS_PER_S)
 #define SHARD_TARGET       (4ull << 20)
 
 /* ---- undoing ---- */
@@ -33,6 +34,7 @@ struct undo {
 	const struct config *c;
 	struct backend *backends[DRIVE_MAX_BACKENDS];
 	uint32_t todo; /* bit i: backend i may carry our marker */
+	uint32_t left; /* atomic; bit i: it could not be told, or not be removed */
 };
 
 static void undo_one(void *arg, int i)
@@ -46,17 +48,18 @@ static void undo_one(void *arg, int i)
 		return;
 	/* Nothing of another drive may be touched. Folders verify the marker with every request.
 	 * Without a marker there is nothing of ours: it comes first and goes last. */
-	rc = backend_verify(u->backends[i], u->c->drive, u->c->backends[i].uuid, BACKEND_TIMEOUT_NS,
-			    &e);
+	rc = backend_verify(u->backends[i], u->c->drive, u->c->backends[i].uuid, UNDO_TIMEOUT, &e);
 	if (rc == -ENOENT || rc == -EEXIST)
 		return;
 	if (!rc)
 		rc = purge_backend(u->backends[i], NULL, NULL, &count);
 	if (!rc || rc == -ENODEV)
 		rc = backend_unclaim(u->backends[i], u->c->drive, &e);
-	if (rc && rc != -ENODEV && rc != -EEXIST)
-		log_warn("%s: what was begun there could not be removed: %s", u->c->backends[i].url,
-			 err_text(&e, rc));
+	if (!rc || rc == -ENODEV || rc == -EEXIST)
+		return;
+	log_warn("%s: what was begun there could not be removed: %s", u->c->backends[i].url,
+		 err_text(&e, rc));
+	__atomic_or_fetch(&u->left, 1u << i, __ATOMIC_RELAXED);
 }
 
 static void undo_local(const struct paths *p)
@@ -96,30 +99,38 @@ static void undo_credentials(const struct paths *p)
 		unlink(p->cred);
 }
 
-/* Takes back all that create_drive made. */
-static void undo_create(const struct paths *p, const struct config *c, uint32_t claimed)
+/* Takes back all that create_drive made. -EAGAIN: a backend does not answer; the journal stays, so
+ * that a later create or destroy of that name goes on here. */
+static int undo_create(const struct paths *p, const struct config *c, uint32_t claimed)
 {
 	struct undo u = { .c = c, .todo = claimed };
 	struct err e = { 0 };
+	int rc = 0;
 
-	if (claimed && !backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, u.backends, &e)) {
+	if (claimed)
+		rc = backends_open_guarded(p, c, UNDO_TIMEOUT, NULL, u.backends, &e);
+	if (rc) {
+		log_warn("%s", e.text);
+		return -EAGAIN;
+	}
+	if (claimed) {
 		each_backend(c->n, undo_one, &u);
 		backends_close(u.backends, c->n);
-	} else if (claimed) {
-		log_warn("%s", e.text);
 	}
+	if (u.left)
+		return -EAGAIN;
 	undo_credentials(p);
 	undo_local(p);
+	return 0;
 }
 
-/* A create that was killed left its journal: the configuration that was to be. */
-static int undo_crashed(const struct paths *p, struct err *e)
+int create_undo_crashed(const struct paths *p, struct err *e)
 {
 	struct config c;
 	int rc;
 
 	if (access(p->creating, F_OK))
-		return 0;
+		return -ENOENT;
 	rc = config_read(p->creating, p->name, &c, e);
 	if (rc == -EINVAL || rc == -ENOENT) {
 		/* Damaged: it was never complete, so no backend was touched. */
@@ -129,9 +140,16 @@ static int undo_crashed(const struct paths *p, struct err *e)
 	if (rc)
 		return rc;
 	log_info("removing what an interrupted create or destroy of \"%s\" left", p->name);
-	undo_create(p, &c, UINT32_MAX);
+	rc = undo_create(p, &c, UINT32_MAX);
 	config_release(&c);
-	return 0;
+	if (!rc)
+		return 0;
+	return err_set(
+	    e, rc,
+	    "an interrupted create or destroy of \"%s\" left something on backends that "
+	    "do not answer now: repeat the command when they do, or delete %s to leave it "
+	    "there",
+	    p->name, p->creating);
 }
 
 /* ---- checking ---- */
@@ -192,7 +210,9 @@ int create_check(const struct paths *p, const struct create_opts *o, struct conf
 			     "it with \"skyflok destroy %s\"",
 			     p->name, p->config, p->name);
 	if (!rc)
-		rc = undo_crashed(p, e);
+		rc = create_undo_crashed(p, e);
+	if (rc == -ENOENT)
+		rc = 0;
 	if (!rc && o->credentials)
 		rc = cred_check(o->credentials, p->cred, e);
 	if (!rc && !access(p->database, F_OK))
@@ -226,7 +246,7 @@ static void claim_one(void *arg, int i)
 	if (!rc)
 		rc = backend_claim(a->backends[i], a->c->drive, a->c->backends[i].uuid, &a->why[i]);
 	a->result[i] = rc;
-	if (!rc)
+	if (!rc || rc == -EINPROGRESS)
 		__atomic_or_fetch(&a->claimed, 1u << i, __ATOMIC_RELAXED);
 }
 
@@ -473,7 +493,7 @@ int destroy_drive(const struct paths *p, const struct config *c, int force,
 		  struct destroy_report *r, struct err *e)
 {
 	struct destroy d = { .c = c, .r = r, .progress = progress, .arg = arg };
-	int rc = backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, d.backends, e);
+	int rc = backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, NULL, d.backends, e);
 
 	memset(r, 0, sizeof(*r));
 	if (rc)
@@ -489,6 +509,9 @@ int destroy_drive(const struct paths *p, const struct config *c, int force,
 		if (file_mkdirs(p->state, 0700) || rename(p->config, p->creating))
 			unlink(p->config);
 		each_backend(c->n, unclaim_one, &d);
+		rc = force ? 0 : all_emptied(&d, e);
+	}
+	if (!rc) {
 		unlink(p->cred);
 		undo_local(p);
 	}

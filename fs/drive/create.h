@@ -26,6 +26,11 @@ struct create_opts {
 int create_check(const struct paths *p, const struct create_opts *o, struct config *c,
 		 struct err *e);
 
+/* Undoes what a create or destroy that was interrupted left; create_check does it as well. 0;
+ * -ENOENT there is nothing; -EAGAIN some backend did not answer, what is to be undone there is kept
+ * in mind. Blocks. */
+int create_undo_crashed(const struct paths *p, struct err *e);
+
 /* What was found out about the places, in the order that they have in the end. */
 struct create_report {
 	int moved;                           /* it is not the order that was given */

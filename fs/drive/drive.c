@@ -51,7 +51,7 @@ struct drive {
 	uint32_t verified;    /* atomic; bit i: what the marker of backend i says is known */
 	pthread_mutex_t lock; /* guards stop */
 	pthread_cond_t wakeup;
-	int stop;
+	int stop; /* and atomic, for the backends: whoever waits for one comes back at once */
 };
 
 uint64_t drive_default_cache(const char *folder)
@@ -94,7 +94,7 @@ static int open_backends(struct drive *d, const struct drive_opts *o, struct err
 	d->bandwidth = bandwidth_create(o->bandwidth_up, o->bandwidth_down);
 	if (!d->bandwidth)
 		return err_set(e, -ENOMEM, "out of memory");
-	rc = backends_open_guarded(d->paths, d->config, o->timeout, bare, e);
+	rc = backends_open_guarded(d->paths, d->config, o->timeout, &d->stop, bare, e);
 	if (rc)
 		return rc;
 	for (int i = 0; i < d->config->n; i++) {
@@ -224,7 +224,7 @@ static void care_stop(struct drive *d)
 	if (!d->care_runs)
 		return;
 	pthread_mutex_lock(&d->lock);
-	d->stop = 1;
+	__atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
 	pthread_cond_signal(&d->wakeup);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->care, NULL);
@@ -259,6 +259,7 @@ static int open_volume(struct drive *d, const struct drive_opts *o, struct err *
 		.dirty_max = DIRTY_MAX,
 		.inode_cache = INODE_CACHE,
 		.fsync_cloud = o->fsync_cloud,
+		.fsync_timeout = o->fsync_timeout,
 	};
 
 	return volume_create(&vo, &d->volume, e);
@@ -281,10 +282,11 @@ static int open_segstore(struct drive *d, const struct drive_opts *o, struct err
 		.bandwidth = d->bandwidth,
 		.cache_cap = d->cache_size,
 		.quorum = o->quorum,
+		.heal_rate = o->heal_rate,
 		.timeout = o->timeout,
 		.flush_age = FLUSH_AGE,
 		.flush_idle = FLUSH_IDLE,
-		.commit = volume_commit_async,
+		.commit = volume_commit_rows,
 		.commit_arg = d->volume,
 	};
 

@@ -22,9 +22,11 @@ struct drive_opts {
 	int64_t timeout;         /* ns: deadline of what programs wait for */
 	int64_t commit_interval; /* ns */
 	int fsync_cloud;
+	int64_t fsync_timeout;                 /* ns, of such an fsync */
 	int quorum;                            /* 0: every healthy backend */
 	uint64_t bandwidth_up, bandwidth_down; /* bytes per second of all backends together, 0: no
 						  limit */
+	uint64_t heal_rate;                    /* bytes per second; 0: no limit */
 };
 
 #define DRIVE_BANDWIDTH_MIN (16u << 10) /* below that a single request would take minutes */

@@ -323,6 +323,45 @@ START_TEST(test_limited)
 }
 END_TEST
 
+/* Eight segments wait, and every put hangs. Returns how many are on their way at the first backend.
+ */
+static unsigned puts_at_once(unsigned expected)
+{
+	struct fault_rule *rule = &r.rule[0][0];
+
+	for (int i = 0; i < r.n; i++)
+		rig_fault(&r, i, FAULT_HANG, 0);
+	for (int i = 0; i < 8; i++) {
+		ck_assert_int_eq(rig_append(&r, 65536, 100 + (uint64_t)i), 0);
+		segstore_flush(r.st);
+	}
+	ck_assert_int_eq(rig_commit(&r), 0);
+	WAIT_FOR(__atomic_load_n(&rule->fired, __ATOMIC_RELAXED) >= expected);
+	ck_assert_int_eq(rig_commit(&r), 0); /* whatever else would start, starts */
+	ck_assert_int_eq(rig_commit(&r), 0);
+	return (unsigned)__atomic_load_n(&rule->fired, __ATOMIC_RELAXED);
+}
+
+/* Two segments are uploaded at once; four where the last one showed that the way is fast. */
+START_TEST(test_uploads_at_once)
+{
+	int fast = _i;
+
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	if (fast) {
+		/* Big, so that what goes by for other reasons does not count. */
+		for (int i = 0; i < 100; i++)
+			ck_assert_int_eq(rig_append(&r, 65536, (uint64_t)i), 0);
+		rig_sync_all(&r, SEG_DISPERSED);
+	}
+	ck_assert_uint_eq(puts_at_once(fast ? 4 : 2), fast ? 4 : 2);
+	rig_down(&r);
+}
+END_TEST
+
 /* The cap: what is dispersed is evicted, what is not fills up to ENOSPC. */
 START_TEST(test_cap)
 {
@@ -521,6 +560,8 @@ int main(void)
 	ADD(test_any_m_gone);
 	ADD(test_requests);
 	ADD(test_limited);
+	if (!only || strstr("test_uploads_at_once", only))
+		tcase_add_loop_test(c, test_uploads_at_once, 0, 2);
 	ADD(test_cap);
 	ADD(test_drop);
 	ADD(test_threads);
