@@ -8,6 +8,7 @@
 
 #include "fs/base/clock.h"
 #include "fs/base/scope.h"
+#include "fs/drive/drive.h"
 
 #define AT(member) .offset = offsetof(struct mount_options, member)
 
@@ -161,6 +162,15 @@ const struct option_def mount_option_table[] = {
 	  .dflt = "3600s",
 	  .arg = "TIME",
 	  .help = "How long the kernel keeps names and attributes" },
+	{ .name = "memory",
+	  .type = OPT_SIZE,
+	  AT(memory),
+	  .min = DRIVE_MEMORY_MIN,
+	  .max = 1ll << 40,
+	  .dflt = "192M",
+	  .arg = "SIZE",
+	  .help = "What the daemon's buffers and caches add up to, about, whatever the load. More "
+		  "makes it faster over distant clouds and with many files" },
 	{ .name = "threads",
 	  .type = OPT_INT,
 	  AT(threads),

@@ -61,7 +61,7 @@ void seg_bodies_trim_locked(struct segstore *st)
 {
 	list_for_each_safe (l, &st->bodies) {
 		struct seg *s = list_entry(l, struct seg_body, lru)->seg;
-		if (st->nbodies <= SEG_BODIES_MAX)
+		if (st->nbodies <= st->max.bodies)
 			return;
 		/* One whose index is not in meta yet has it nowhere else. */
 		if (s->pins || s->loading || s->open || s->row_durable < SEGMENT_CLOSED)
@@ -173,7 +173,7 @@ int seg_body_get(struct segstore *st, struct seg *s)
 	if (!rc && fresh) {
 		s->body = fresh;
 		list_push_back(&st->bodies, &fresh->lru);
-		if (++st->nbodies > SEG_BODIES_MAX)
+		if (++st->nbodies > st->max.bodies)
 			seg_bodies_trim_locked(st);
 	} else {
 		if (fresh)
@@ -336,8 +336,9 @@ static uint64_t plain_key(const struct seg *s, uint32_t i)
 	return (uint64_t)s->num << 16 | i;
 }
 
-int plain_init(struct plain_cache *c)
+int plain_init(struct plain_cache *c, uint64_t max)
 {
+	c->max = max;
 	list_init(&c->lru);
 	int rc = hash_init(&c->map, 256);
 	return rc ? rc : -pthread_mutex_init(&c->lock, NULL);
@@ -389,7 +390,7 @@ static void plain_put(struct plain_cache *c, uint64_t key, const void *p, uint32
 	hash_insert(&c->map, &e->node, key);
 	list_push_back(&c->lru, &e->lru);
 	c->bytes += len;
-	while (c->bytes > SEG_PLAIN_MAX)
+	while (c->bytes > c->max)
 		plain_remove(c, list_entry(c->lru.next, struct plain, lru));
 }
 

@@ -40,11 +40,6 @@
 #define SEG_LANES         4
 #define SEG_INDEX_ROOM    (512u << 10) /* more than 8,192 index entries, padded for k = 32 */
 #define SEG_LENGTH_MAX    (256u << 20) /* of a staging file; bounds what is read from disk (I8) */
-#define SEG_UNSYNCED_MAX  (48u << 20)
-#define SEG_UNSYNCED_GO   (8u << 20)
-#define SEG_KEEP_RESIDENT (16u << 20) /* open segments up to this size keep their memory */
-#define SEG_BODIES_MAX    64
-#define SEG_PLAIN_MAX     (16u << 20)
 #define SEG_PUNCH         (1u << 20)
 /* Sealed bytes of one transfer: 4 MiB of a file, with what sealing adds to its extents. */
 #define SEG_PIECE_MAX ((4u << 20) + (16u << 10))
@@ -167,6 +162,7 @@ struct seg_open {
 	uint32_t allocated;     /* by lock: bytes that the file takes on the disk beforehand */
 	uint32_t synced;        /* by lock: bytes that fdatasync confirmed */
 	atomic_uint released;   /* bytes below were given back to the kernel: read the file */
+	uint32_t kept;          /* by lock: closed, and bytes still in memory; in st->kept */
 	int index_done;         /* of the pass: the index record is in the region */
 	int dir_synced;         /* of the pass */
 	int broken;             /* of the pass: a sync failed, the file needs to be written anew */
@@ -256,13 +252,26 @@ struct plain_cache {
 	struct hash map;
 	struct list lru;
 	size_t bytes;
+	uint64_t max; /* constant */
 };
 
 /* One listing of a backend (seg_verify.c). */
 struct verify;
 
+/* What the memory that was given is used for, in bytes. Sealed bytes that are not synced yet count
+ * as unsynced, those that open segments keep besides as resident. One upload and one transfer may
+ * always run, however large. */
+struct seg_limits {
+	uint64_t unsynced, unsynced_go; /* appends wait from here; the flusher begins */
+	uint64_t resident;
+	uint64_t upload, fetch;
+	uint64_t plain; /* opened extents for partial reads */
+	int bodies;     /* indexes of closed segments */
+};
+
 struct segstore {
 	/* Constant once open. */
+	struct seg_limits max;
 	char *staging_dir, *cache_dir;
 	struct meta *meta;
 	const struct keyring *keys;
@@ -301,6 +310,7 @@ struct segstore {
 	uint64_t pass_begun, pass_done;
 	int pass_running, pass_rc;
 	int sync_error;     /* of the last pass */
+	uint64_t kept;      /* bytes of closed segments whose memory somebody still reads */
 	uint64_t unsynced;  /* reserved and not confirmed */
 	struct list room;   /* room_wait */
 	int backend_change; /* wake-up from health layers */
@@ -330,7 +340,9 @@ struct segstore {
 	struct verify *verifying;
 
 	/* Fetches. */
-	struct list running_xfers, queued_xfers;
+	struct list running_xfers, queued_xfers; /* queued: read-ahead */
+	struct list waiting_xfers;               /* somebody waits for them; they wait for memory */
+	uint64_t fetch_bytes;                    /* of those that run */
 	int bg_running, fg_running;
 	uint64_t bg_bytes;
 	unsigned explored; /* atomic */
@@ -453,7 +465,7 @@ void seg_move_to_cache(struct segstore *st, struct seg *s);
 /* Writes good sealed bytes (file layout, first .. first + count - 1) into the local file. */
 void seg_cache_write(struct segstore *st, struct seg *s, uint32_t first, uint32_t count,
 		     const uint8_t *p, size_t len);
-int plain_init(struct plain_cache *c);
+int plain_init(struct plain_cache *c, uint64_t max);
 void plain_release(struct plain_cache *c);
 
 /* fetch.c */

@@ -64,7 +64,7 @@ void seg_unpin_locked(struct segstore *st, struct seg *s)
 		return;
 	if (s->open && s->phase >= SEG_CLOSED)
 		seg_open_free_locked(st, s);
-	if (st->nbodies > SEG_BODIES_MAX)
+	if (st->nbodies > st->max.bodies)
 		seg_bodies_trim_locked(st);
 }
 

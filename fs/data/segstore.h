@@ -39,6 +39,7 @@ struct segstore_opts {
 	struct bandwidth *bandwidth; /* which the backends share, or NULL; borrowed. How much is
 					asked for at once, and for how long, depends on it */
 	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
+	uint64_t memory;             /* bytes to be used for buffers and caches, about; 0: 96 MiB */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
 	uint64_t heal_rate; /* bytes per second that healing moves at most while nobody waits for

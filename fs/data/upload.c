@@ -20,7 +20,6 @@
 #define EARLY_MIN  2
 #define EARLY_RATE (16u << 20)
 #define ALL_MAX    7 /* with those that only wait for a slow backend */
-#define BYTES_MAX  (192u << 20)
 #define HEALS_MAX  1
 #define RETRY_MAX  (60 * NS_PER_S)
 #define PUT_TIME   (60 * NS_PER_S)
@@ -35,12 +34,13 @@ struct upload {
 	struct seg *seg; /* pinned, busy */
 	int heal;        /* it was at quorum before */
 	int early;       /* by lock: counts in uploads_early */
+	uint64_t bytes;  /* by lock: of its shards; counts in upload_bytes */
 	int sent;        /* by lock: fanout_put has returned, it may be cancelled */
 	int refs;        /* by lock */
 	int result;
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
 	uint32_t stalled;                     /* by lock: did not answer when the others had */
-	int64_t begun, stall_at;              /* by lock; stall_at 0: no quorum yet */
+	int64_t begun, stall_at;              /* by lock; putting; stall_at 0: no quorum yet */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
 	int unsent; /* it ended before the first put: no file, no memory, no commit */
@@ -53,7 +53,6 @@ struct upload {
 	struct backend_req del[FANOUT_MAX];
 	struct fanout_put put;
 	struct seg_fetch *fetch;
-	int64_t begun;  /* putting */
 	int fetch_left; /* by lock: who starts it and who ends it; the later one goes on */
 };
 
@@ -86,7 +85,8 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
-	st->upload_bytes += (uint64_t)s->shard_len * (unsigned)st->n;
+	u->bytes = (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes += u->bytes;
 	list_push_back(&st->running_uploads, &u->link);
 	return u;
 }
@@ -105,7 +105,7 @@ static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t 
 			uint64_t bytes = (uint64_t)s->shard_len * (unsigned)st->n;
 			if (s->stored != heal || !eligible_locked(st, s, usable, now))
 				continue;
-			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
+			if (st->uploads && st->upload_bytes + bytes > st->max.upload)
 				return NULL;
 			if (heal && seg_pace_waits_locked(st, now))
 				return NULL;
@@ -184,7 +184,7 @@ static void upload_end(struct upload *u)
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;
-	st->upload_bytes -= (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes -= u->bytes;
 	list_remove(&u->link);
 	pthread_mutex_unlock(&st->lock);
 	if (push)
@@ -362,6 +362,13 @@ static void put_rate_locked(struct segstore *st, const struct upload *u)
 	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
 }
 
+/* A slow backend must hold up its own shard's memory only, not that of all others. */
+static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t left)
+{
+	st->upload_bytes -= u->bytes - left;
+	u->bytes = left;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -370,7 +377,8 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	uint32_t bit = 1u << i;
 	/* A test may let an answer get lost here. */
 	int lost = failpoint("upload.put");
-	int kick = 0;
+	int kick = 0, push = 0;
+	uint8_t *shard = NULL;
 
 	uint32_t usable = seg_usable_mask(st, 1);
 	pthread_mutex_lock(&st->lock);
@@ -381,6 +389,10 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		seg_account_end_locked(st, s);
 		u->done |= bit;
 		u->failed &= ~bit;
+		shard = u->shards.p[i];
+		u->shards.p[i] = NULL;
+		give_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
+		kick = 1;
 	} else {
 		u->failed |= bit;
 		if (result == -ESTALE)
@@ -391,17 +403,19 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
-		kick = u->early;
+		push = u->early;
 		put_rate_locked(st, u);
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	if (kick) {
+	free(shard);
+	if (push) {
 		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
-		seg_upload_kick(st);
 	}
+	if (push || kick)
+		seg_upload_kick(st);
 }
 
 /* One that hangs would hold up everything for as long as its puts have time, and each of the next
@@ -487,7 +501,6 @@ static void put_start(struct upload *u, uint32_t todo)
 	}
 	pthread_mutex_lock(&st->lock);
 	u->refs++;
-	u->begun = clock_mono_ns();
 	int stopping = st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	if (stopping)
@@ -586,6 +599,8 @@ static void upload_code(void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	u->todo = seg_missing_locked(st, s) & usable;
+	give_memory_locked(
+	    st, u, MIN(u->bytes, (uint64_t)s->shard_len * (unsigned)__builtin_popcount(u->todo)));
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
 	if (!rc)

@@ -25,8 +25,12 @@ static void volume_init(struct volume *v, const struct volume_opts *o)
 		v->o.fsync_timeout = FSYNC_TIMEOUT;
 	if (!v->o.dirty_max)
 		v->o.dirty_max = 32u << 20;
+	if (!v->o.unsynced_max)
+		v->o.unsynced_max = 48u << 20;
 	if (!v->o.inode_cache)
 		v->o.inode_cache = 65536;
+	if (!v->o.row_cache)
+		v->o.row_cache = 1 << 20;
 	pthread_mutex_init(&v->list_lock, NULL);
 	pthread_mutex_init(&v->c_lock, NULL);
 	pthread_mutex_init(&v->space_lock, NULL);

@@ -30,9 +30,11 @@ struct volume_opts {
 	int read_only;
 	int64_t commit_interval; /* ns, 1 s */
 	uint64_t dirty_max;      /* bytes of dirty (unsealed) data in memory, 32 MiB */
-	uint32_t inode_cache;    /* clean inodes kept, 65,536 */
-	int fsync_cloud;         /* 1: fsync means stored at quorum */
-	int64_t fsync_timeout;   /* ns that such an fsync may take, 120 s; then -ETIMEDOUT */
+	uint64_t unsynced_max; /* bytes sealed and not synced, from which on writers wait; 48 MiB */
+	uint32_t inode_cache;  /* clean inodes kept, 65,536 */
+	uint32_t row_cache;    /* rows in windows of content before those of unused inodes go */
+	int fsync_cloud;       /* 1: fsync means stored at quorum */
+	int64_t fsync_timeout; /* ns that such an fsync may take, 120 s; then -ETIMEDOUT */
 	/* Kernel caches: called from a thread of volume's own, never inside an operation (may
 	 * block). NULL: none. */
 	void (*inval_inode)(void *arg, uint64_t ino, int64_t off, int64_t len);
