@@ -2,6 +2,7 @@
 #   make              build                          make install [DESTDIR=]   into /usr/local (PREFIX=)
 #   make check        all tests                      make check-asan, -tsan    again under the sanitizers
 #   make check-clouds the tests over real servers of S3, Azure and Google on loopback
+#   make check-soak   ten minutes of work on six places that come and go (DURATION=, SEED=)
 #   make quickstart   a drive over six local folders, for looking at;  make quickstart-clean removes it
 #   make bench        figures beside passthrough_ll and gocryptfs
 #   make bench-clouds figures over S3 with 30 ms round trip beside rclone and s3fs; bench-tail: reads with one place ten times slower
@@ -21,7 +22,7 @@ TSAN_TESTS ?= cmd
 
 .NOTPARALLEL: # ninja is parallel enough; packages come before the build
 
-.PHONY: all deps deps-check deps-bench check check-crash check-unit check-system check-clouds check-style check-asan check-tsan install uninstall \
+.PHONY: all deps deps-check deps-bench check check-crash check-soak check-unit check-system check-clouds check-style check-asan check-tsan install uninstall \
 	bench bench-clouds bench-tail quickstart quickstart-clean format clean
 
 all: $(BUILD)/build.ninja
@@ -47,10 +48,13 @@ check-unit: all
 	meson test -C $(BUILD) --print-errorlogs --no-rebuild
 # Over real servers on loopback; "make check" runs these with the other system tests.
 check-clouds: all
-	BUILD=$(BUILD) tests/system/run clouds cloud_faults cloud_drive
-# Hours of crashes: every failpoint twice, many kills and power cuts. In bounds in `make check`.
+	BUILD=$(BUILD) tests/system/run clouds cloud_faults cloud_drive cloud_suite
+# Every failpoint twice and with every error, 2,000 kills and as many power cuts: about an hour. In bounds in `make check`.
 check-crash: deps-check all
-	FULL=1 ROUNDS=$(or $(ROUNDS),200) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut
+	FULL=1 ROUNDS=$(or $(ROUNDS),2000) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut
+# Ten minutes over every kind of server; a minute of it over folders and one server is in `make check`.
+check-soak: deps-check all
+	FULL=1 DURATION=$(or $(DURATION),600) TEST_TIMEOUT=7200 BUILD=$(BUILD) tests/system/run soak
 check-system: all
 	BUILD=$(BUILD) tests/system/run $(TESTS)
 

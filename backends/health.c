@@ -48,6 +48,8 @@ struct gate {
 	int64_t at;    /* when a probe may go */
 	int64_t delay; /* the last one; 0: none since the last success */
 	int probing;
+	int asked; /* the probe goes early because somebody waits: its failure is no reason for more
+		      patience, or who asks often enough would have to wait longest */
 };
 
 struct health {
@@ -176,7 +178,11 @@ static void announce(struct health *h)
 static void gate_shut(struct gate *g, int error)
 {
 	g->error = error;
-	g->delay = g->delay ? MIN(g->delay * 2, DELAY_MAX) : DELAY_MIN;
+	if (!g->delay)
+		g->delay = DELAY_MIN;
+	else if (!g->asked)
+		g->delay = MIN(g->delay * 2, DELAY_MAX);
+	g->asked = 0;
 	g->at = clock_mono_ns() + g->delay;
 	g->probing = 0;
 }
@@ -493,6 +499,25 @@ void health_report_corrupt(struct backend *health)
 	layer_unhold(&h->l);
 }
 
+void health_report_stall(struct backend *health)
+{
+	struct health *h = health_of(health);
+	int changed;
+
+	if (!h)
+		return;
+	pthread_mutex_lock(&h->l.lock);
+	note_error_locked(h, -ETIMEDOUT);
+	if (!h->whole.error && ++h->in_a_row >= FAILURES_TO_OPEN)
+		gate_shut(&h->whole, -ETIMEDOUT);
+	changed = refresh_locked(h);
+	layer_hold_locked(&h->l);
+	pthread_mutex_unlock(&h->l.lock);
+	if (changed)
+		announce(h);
+	layer_unhold(&h->l);
+}
+
 void health_retry(struct backend *health)
 {
 	struct health *h = health_of(health);
@@ -501,8 +526,10 @@ void health_retry(struct backend *health)
 		return;
 	SCOPE_LOCK(&h->l.lock);
 	h->puts.at = 0;
+	h->puts.asked = h->puts.error != 0;
 	if (!h->whole.error || h->whole.probing || h->closing)
 		return;
+	h->whole.asked = 1;
 	h->whole.at = clock_mono_ns();
 	timer_cancel(h->l.timers, &h->tick);
 	timer_set(h->l.timers, &h->tick, h->whole.at, tick_timer);

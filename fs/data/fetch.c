@@ -28,7 +28,7 @@ struct xfer {
 	uint32_t base;         /* file position of the first record */
 	size_t len;            /* of all records */
 	enum xfer_state state; /* by lock, as result, refs, parts */
-	int result, refs, background;
+	int result, refs, background, abandoned;
 	int64_t deadline;  /* 0: st->timeout from the start on */
 	int heal;          /* nobody reads what it fetches */
 	struct list parts; /* who waits */
@@ -264,7 +264,7 @@ static void xfer_start(struct xfer *x)
 	st->jobs++;
 	int stopping = st->stopping;
 	pthread_mutex_unlock(&st->lock);
-	if (!rc && stopping)
+	if (!rc && (stopping || x->abandoned))
 		rc = -ECANCELED;
 	if (!rc) {
 		fanout_get(&x->get);
@@ -279,20 +279,50 @@ static void xfer_start(struct xfer *x)
 	pthread_mutex_unlock(&st->lock);
 }
 
+/* Memory of one that runs: what comes in, and what is put together. */
+static uint64_t xfer_memory(const struct xfer *x)
+{
+	return 2 * (uint64_t)x->len;
+}
+
+/* Out of its queue; the next thing is xfer_start. */
+static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
+{
+	struct xfer *x = list_entry(l, struct xfer, queue);
+
+	list_remove(l);
+	st->fetch_bytes += xfer_memory(x);
+	/* Its readers were killed meanwhile: it asks nobody, and nobody may join it. */
+	x->abandoned = !x->background && list_empty(&x->parts);
+	if (x->abandoned)
+		list_remove(&x->link);
+	return x;
+}
+
+/* Who is waited for goes first, oldest first: so none waits here longer than its deadline, for
+ * those before it end by theirs. */
+static struct xfer *xfer_next_locked(struct segstore *st)
+{
+	struct list *l = list_first(&st->waiting_xfers);
+
+	if (!l && st->bg_running < background_max(st) && st->bg_bytes < BACKGROUND_BYTES)
+		l = list_first(&st->queued_xfers);
+	if (!l ||
+	    (st->fetch_bytes &&
+	     st->fetch_bytes + xfer_memory(list_entry(l, struct xfer, queue)) > st->max.fetch))
+		return NULL;
+	return xfer_take_locked(st, l);
+}
+
 static void pump(struct segstore *st)
 {
-	int max = background_max(st);
-
 	for (;;) {
 		pthread_mutex_lock(&st->lock);
-		int more = st->bg_running < max && st->bg_bytes < BACKGROUND_BYTES;
-		struct list *l = more ? list_first(&st->queued_xfers) : NULL;
-		if (l)
-			list_remove(l);
+		struct xfer *x = xfer_next_locked(st);
 		pthread_mutex_unlock(&st->lock);
-		if (!l)
+		if (!x)
 			return;
-		xfer_start(list_entry(l, struct xfer, queue));
+		xfer_start(x);
 	}
 }
 
@@ -360,14 +390,23 @@ static void wake_locked(struct xfer *x, struct list *ready)
 	}
 }
 
-static void net_end_locked(struct segstore *st, struct xfer *x)
+static void net_end(struct segstore *st, struct xfer *x)
 {
+	pthread_mutex_lock(&st->lock);
 	if (--x->net == 0) {
 		xfer_free_net(x);
+		st->fetch_bytes -= xfer_memory(x);
 		st->jobs--;
 	}
+	/* The store may be gone once its last job has ended. */
+	st->jobs++;
 	xfer_unref_locked(st, x);
+	pthread_mutex_unlock(&st->lock);
+	pump(st);
+	pthread_mutex_lock(&st->lock);
+	st->jobs--;
 	pthread_cond_broadcast(&st->changed);
+	pthread_mutex_unlock(&st->lock);
 }
 
 static void xfer_complete(void *arg)
@@ -400,10 +439,7 @@ static void xfer_complete(void *arg)
 	}
 	if (!x->result)
 		seg_cache_write(st, x->seg, x->first, x->count, x->bytes, x->len);
-	pump(st);
-	pthread_mutex_lock(&st->lock);
-	net_end_locked(st, x);
-	pthread_mutex_unlock(&st->lock);
+	net_end(st, x);
 }
 
 /* The network has ended with it, losers included: who had wrong bytes, or none? */
@@ -414,9 +450,7 @@ static void xfer_settle(void *arg)
 
 	if (x->get.missing | x->get.bad)
 		seg_report_shards(st, x->seg, x->get.missing, x->get.bad);
-	pthread_mutex_lock(&st->lock);
-	net_end_locked(st, x);
-	pthread_mutex_unlock(&st->lock);
+	net_end(st, x);
 }
 
 void seg_fetch_cancel_all(struct segstore *st)
@@ -424,9 +458,9 @@ void seg_fetch_cancel_all(struct segstore *st)
 	struct xfer *x;
 
 	pthread_mutex_lock(&st->lock);
+	list_splice_back(&st->queued_xfers, &st->waiting_xfers);
 	while (!list_empty(&st->queued_xfers)) {
-		x = list_entry(st->queued_xfers.next, struct xfer, queue);
-		list_remove(&x->queue);
+		x = xfer_take_locked(st, st->queued_xfers.next);
 		pthread_mutex_unlock(&st->lock);
 		xfer_start(x); /* ends at once: stopping is set */
 		pthread_mutex_lock(&st->lock);
@@ -561,12 +595,8 @@ static void start_all(struct segstore *st, struct list *fresh, struct list *late
 {
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&st->queued_xfers, later);
+	list_splice_back(&st->waiting_xfers, fresh);
 	pthread_mutex_unlock(&st->lock);
-	list_for_each_safe (l, fresh) {
-		struct xfer *x = list_entry(l, struct xfer, queue);
-		list_remove(l);
-		xfer_start(x);
-	}
 	pump(st);
 }
 

@@ -45,6 +45,7 @@ static int copy_over(struct segstore *st, struct seg *s, const char *from, const
 		unlink(tmp);
 		return rc;
 	}
+	(void)failpoint("cache.copied");
 	pthread_mutex_lock(&st->lock);
 	if (s->body && s->body->fd >= 0)
 		dup3(out, s->body->fd, O_CLOEXEC);
@@ -87,8 +88,7 @@ void seg_move_to_cache(struct segstore *st, struct seg *s)
 
 /* --- evicting --- */
 
-/* What may go: on all n; or, under pressure, at quorum on at least k + 1, from where healing reads
- * (I6). Both only as far as it is committed. */
+/* What may go: on all n; or, under pressure, what yields. Both only as far as it is committed. */
 static int evictable(const struct segstore *st, const struct seg *s, int pressure)
 {
 	uint32_t good = s->present & s->present_durable & ~s->suspect;
@@ -98,7 +98,7 @@ static int evictable(const struct segstore *st, const struct seg *s, int pressur
 		return 0;
 	if (!s->stored || !s->set_durable)
 		return 0;
-	return good == st->all || (pressure && __builtin_popcount(good) >= s->k + 1);
+	return good == st->all || (pressure && seg_yields(s));
 }
 
 static struct seg *victim_take(struct segstore *st, int pressure)
@@ -150,8 +150,12 @@ static uint64_t evict_one(struct segstore *st, struct seg *s, uint64_t want)
 
 	seg_path(st, s, s->place, path);
 	int whole = want >= s->disk || s->place == PLACE_STAGING;
+	(void)failpoint("cache.evict");
+	if (s->place == PLACE_STAGING)
+		(void)failpoint("cache.evict.staged");
 	if (!whole) {
 		freed = punch(path, s, want);
+		(void)failpoint("cache.punched");
 		whole = !freed || s->punched >= s->length;
 	}
 	int gone = whole && (!unlink(path) || errno == ENOENT);

@@ -10,6 +10,8 @@
 #define BUFFERS_KEPT   ((size_t)48 << 20) /* two segments of 16 MiB, coded 4 + 2 */
 #define PATIENCE       (60 * NS_PER_S)    /* for what was cancelled */
 
+#define MEMORY_DEFAULT (96ull << 20)
+
 static int options_check(const struct segstore_opts *o, struct err *e)
 {
 	if (o->k < 1 || o->m < 0 || o->k + o->m < 2 || o->k + o->m > CODE_MAX_N)
@@ -23,6 +25,21 @@ static int options_check(const struct segstore_opts *o, struct err *e)
 		return err_set(e, -EINVAL, "a segment has 1 to 64 MiB, not %llu bytes",
 			       (unsigned long long)o->segment_size);
 	return 0;
+}
+
+static struct seg_limits limits_of(uint64_t memory)
+{
+	uint64_t m = memory ? memory : MEMORY_DEFAULT;
+
+	return (struct seg_limits){
+		.unsynced = m / 3,
+		.unsynced_go = MAX(m / 18, 1u << 20),
+		.resident = m / 6,
+		.upload = m / 4,
+		.fetch = m / 4,
+		.plain = m / 12,
+		.bodies = (int)MIN(MAX(m >> 20, 8u), 4096u),
+	};
 }
 
 static void options_take(struct segstore *st, const struct segstore_opts *o)
@@ -46,6 +63,8 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	st->cap = o->cache_cap - o->cache_cap / SEG_CAP_MARGIN;
 	st->bandwidth = o->bandwidth;
 	fanout_budget_init(&st->budget, SEG_QUEUE_LONG);
+	st->pace.rate = o->heal_rate;
+	st->max = limits_of(o->memory);
 	st->timeout = o->timeout ? o->timeout : 30 * NS_PER_S;
 	st->flush_age = o->flush_age ? o->flush_age : 30 * NS_PER_S;
 	st->flush_idle = o->flush_idle ? o->flush_idle : 5 * NS_PER_S;
@@ -65,6 +84,7 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	list_init(&st->running_uploads);
 	list_init(&st->running_xfers);
 	list_init(&st->queued_xfers);
+	list_init(&st->waiting_xfers);
 }
 
 static void free_one(struct hash_node *n, void *arg)
@@ -106,7 +126,7 @@ int segstore_open(const struct segstore_opts *o, struct segstore **out, struct e
 		return rc;
 	struct segstore *st = calloc(1, sizeof(*st));
 	if (!st || pthread_mutex_init(&st->lock, NULL) || cond_init_mono(&st->changed) ||
-	    cond_init_mono(&st->flush_cv) || plain_init(&st->plain)) {
+	    cond_init_mono(&st->flush_cv) || plain_init(&st->plain, limits_of(o->memory).plain)) {
 		free(st);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -163,12 +183,12 @@ static void commits_abandon(struct segstore *st)
 	list_init(&left);
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&left, &st->commits);
+	st->commit_wanted = 0;
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &left) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);
 		list_remove(l);
-		w->fn(w->arg, -ECANCELED);
-		free(w);
+		w->fn(w->arg, -ECANCELED); /* w may be gone */
 	}
 }
 

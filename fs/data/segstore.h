@@ -39,9 +39,12 @@ struct segstore_opts {
 	struct bandwidth *bandwidth; /* which the backends share, or NULL; borrowed. How much is
 					asked for at once, and for how long, depends on it */
 	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
+	uint64_t memory;             /* bytes to be used for buffers and caches, about; 0: 96 MiB */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
-	int64_t timeout;               /* ns: deadline of a foreground fetch */
+	uint64_t heal_rate; /* bytes per second that healing moves at most while nobody waits for
+			       it; 0: no limit */
+	int64_t timeout;    /* ns: deadline of a foreground fetch */
 	int64_t flush_age, flush_idle; /* ns: open segments are closed for upload when that old (30
 					  s) or idle that long (5 s) */
 	/* Asks for a commit cycle (volume's writeback); done(arg, 0) when everything changed before
@@ -80,6 +83,11 @@ struct seg_loc {
  * append may have consumed numbers (I3): other extents are not affected. */
 int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
 		    int n, struct seg_loc *loc);
+/* The same for bytes that a program was told are written: not refused by the cap, for they have
+ * nowhere else to go, and a commit that cannot take them would keep uploads from making room. Who
+ * accepts bytes counts them against the cap then. */
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc);
 /* At most 4 lanes at once; NULL when none is free: use the common one. */
 struct seg_lane *segstore_lane_take(struct segstore *st);
 void segstore_lane_give(
@@ -151,7 +159,9 @@ int segstore_continues(struct segstore *st, uint32_t seg, uint32_t first, uint64
 
 /* --- state, for status, where, sync, umount --- */
 struct segstore_state {
-	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n: cannot be evicted */
+	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n */
+	uint64_t yield_bytes;  /* of these, what is on enough backends to be evicted when there is
+				  no other room; the rest cannot be */
 	uint64_t cached_bytes; /* evictable */
 	uint64_t spare_bytes;  /* taken on the disk ahead of content that is still to come */
 	uint64_t cap;          /* as given */

@@ -20,11 +20,13 @@
 #define EARLY_MIN  2
 #define EARLY_RATE (16u << 20)
 #define ALL_MAX    7 /* with those that only wait for a slow backend */
-#define BYTES_MAX  (192u << 20)
 #define HEALS_MAX  1
 #define RETRY_MAX  (60 * NS_PER_S)
 #define PUT_TIME   (60 * NS_PER_S)
 #define PUT_RATE   (256u << 10) /* bytes per second that are expected at least */
+/* How long "every healthy backend" waits for the last ones, once there is a quorum without them. */
+#define STALL_MIN   (5 * NS_PER_S)
+#define STALL_TIMES 8 /* what the quorum took */
 
 struct upload {
 	struct list link; /* by lock: of st->running_uploads */
@@ -32,12 +34,17 @@ struct upload {
 	struct seg *seg; /* pinned, busy */
 	int heal;        /* it was at quorum before */
 	int early;       /* by lock: counts in uploads_early */
+	uint64_t bytes;  /* by lock: of its shards; counts in upload_bytes */
 	int sent;        /* by lock: fanout_put has returned, it may be cancelled */
 	int refs;        /* by lock */
 	int result;
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
+	uint32_t stalled;                     /* by lock: did not answer when the others had */
+	int64_t begun, stall_at;              /* by lock; putting; stall_at 0: no quorum yet */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
+	int unsent; /* it ended before the first put: no file, no memory, no commit */
+	struct commit_wait commit;
 	struct shards shards;
 	char keys[FANOUT_MAX][SHARD_KEY_MAX];
 	const char *key[FANOUT_MAX];
@@ -46,7 +53,6 @@ struct upload {
 	struct backend_req del[FANOUT_MAX];
 	struct fanout_put put;
 	struct seg_fetch *fetch;
-	int64_t begun;  /* putting */
 	int fetch_left; /* by lock: who starts it and who ends it; the later one goes on */
 };
 
@@ -75,11 +81,14 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	u->heal = s->stored;
 	u->early = !s->stored;
 	seg_pin_locked(s);
+	seg_account_begin_locked(st, s);
 	s->busy = 1;
+	seg_account_end_locked(st, s);
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
-	st->upload_bytes += (uint64_t)s->shard_len * (unsigned)st->n;
+	u->bytes = (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes += u->bytes;
 	list_push_back(&st->running_uploads, &u->link);
 	return u;
 }
@@ -98,8 +107,13 @@ static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t 
 			uint64_t bytes = (uint64_t)s->shard_len * (unsigned)st->n;
 			if (s->stored != heal || !eligible_locked(st, s, usable, now))
 				continue;
-			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
+			if (st->uploads && st->upload_bytes + bytes > st->max.upload)
 				return NULL;
+			if (heal && seg_pace_waits_locked(st, now))
+				return NULL;
+			if (heal)
+				seg_pace_begin_locked(st, s, seg_missing_locked(st, s) & usable,
+						      now);
 			return upload_new_locked(st, s);
 		}
 	}
@@ -152,9 +166,9 @@ static void upload_end(struct upload *u)
 	if (u->fetch)
 		segstore_fetch_release(st, u->fetch);
 	pthread_mutex_lock(&st->lock);
-	if (s->has_set && seg_at_quorum(st, s, usable, u->failed))
+	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
-	s->last_failed = u->failed;
+	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
 	if (u->failed && !u->done)
 		st->put_rate = 0;
 	if (seg_missing_locked(st, s)) {
@@ -168,11 +182,13 @@ static void upload_end(struct upload *u)
 		list_remove(&s->work);
 	}
 	int push = u->done != 0 || s->dirty_row;
+	seg_account_begin_locked(st, s);
 	s->busy = 0;
+	seg_account_end_locked(st, s);
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;
-	st->upload_bytes -= (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes -= u->bytes;
 	list_remove(&u->link);
 	pthread_mutex_unlock(&st->lock);
 	if (push)
@@ -199,6 +215,7 @@ static void set_committed(void *arg, int result)
 	struct upload *u = arg;
 
 	if (result) {
+		u->unsent = 1;
 		workq_submit(u->st->uploadq, upload_end_job, u);
 		return;
 	}
@@ -243,7 +260,9 @@ static void upload_begin(void *arg)
 	if (!s->has_set) {
 		random_bytes(set, sizeof(set));
 		meta_lock(st->meta);
-		int rc = set_write(st, s, set);
+		int rc = failpoint("upload.begin");
+		if (!rc)
+			rc = set_write(st, s, set);
 		if (!rc) {
 			pthread_mutex_lock(&st->lock);
 			seg_account_begin_locked(st, s);
@@ -256,13 +275,14 @@ static void upload_begin(void *arg)
 		}
 		meta_unlock(st->meta);
 		if (rc) {
+			u->unsent = 1;
 			upload_end(u);
 			return;
 		}
 	}
 	(void)failpoint("upload.set");
 	/* keeps the rule "committed before the first put" */
-	seg_after_commit(st, set_committed, u);
+	seg_after_commit(st, &u->commit, set_committed, u);
 }
 
 /* --- the source: the local file, or what k backends have --- */
@@ -309,6 +329,7 @@ static void upload_source(void *arg)
 	if (!rc)
 		rc = seg_body_get(st, s);
 	if (rc) {
+		u->unsent = 1;
 		upload_end(u);
 		return;
 	}
@@ -345,6 +366,13 @@ static void put_rate_locked(struct segstore *st, const struct upload *u)
 	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
 }
 
+/* A slow backend must hold up its own shard's memory only, not that of all others. */
+static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t left)
+{
+	st->upload_bytes -= u->bytes - left;
+	u->bytes = left;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -353,7 +381,8 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	uint32_t bit = 1u << i;
 	/* A test may let an answer get lost here. */
 	int lost = failpoint("upload.put");
-	int kick = 0;
+	int kick = 0, push = 0;
+	uint8_t *shard = NULL;
 
 	uint32_t usable = seg_usable_mask(st, 1);
 	pthread_mutex_lock(&st->lock);
@@ -364,22 +393,77 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		seg_account_end_locked(st, s);
 		u->done |= bit;
 		u->failed &= ~bit;
+		shard = u->shards.p[i];
+		u->shards.p[i] = NULL;
+		give_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
+		kick = 1;
 	} else {
 		u->failed |= bit;
 		if (result == -ESTALE)
 			u->differs |= bit;
 	}
+	int64_t now = clock_mono_ns();
+	if (!u->stall_at && seg_good_shards(s) >= seg_quorum_min(st))
+		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
-		kick = u->early;
+		push = u->early;
 		put_rate_locked(st, u);
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	if (kick) {
+	free(shard);
+	if (push) {
+		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
+	}
+	if (push || kick)
 		seg_upload_kick(st);
+}
+
+/* One that hangs would hold up everything for as long as its puts have time, and each of the next
+ * ones as well. Its put goes on, but is not waited for, and its health knows. */
+static uint32_t straggler_locked(struct segstore *st, struct upload *u, uint32_t usable,
+				 int64_t now)
+{
+	if (!u->early || !u->sent || !u->stall_at || now < u->stall_at || u->stalled)
+		return 0;
+	u->stalled = u->todo & ~u->done & ~u->failed;
+	if (seg_at_quorum(st, u->seg, usable, u->failed | u->stalled)) {
+		seg_stored_locked(st, u->seg);
+		early_end_locked(st, u);
+	}
+	return u->stalled;
+}
+
+void seg_upload_stragglers(struct segstore *st)
+{
+	uint32_t usable = seg_usable_mask(st, 1);
+	struct {
+		struct seg *s;
+		uint32_t who;
+	} some[ALL_MAX];
+	int n = 0;
+
+	pthread_mutex_lock(&st->lock);
+	list_for_each (l, &st->running_uploads) {
+		struct upload *u = list_entry(l, struct upload, link);
+		uint32_t who = n < ALL_MAX ? straggler_locked(st, u, usable, clock_mono_ns()) : 0;
+		if (!who)
+			continue;
+		seg_pin_locked(u->seg);
+		some[n].s = u->seg;
+		some[n++].who = who;
+	}
+	pthread_cond_broadcast(&st->changed);
+	pthread_mutex_unlock(&st->lock);
+	for (int i = 0; i < n; i++) {
+		for (int b = 0; b < st->n; b++)
+			if (some[i].who >> b & 1)
+				health_report_stall(st->backends[b]);
+		seg_push_facts(st, some[i].s);
+		seg_unpin(st, some[i].s);
 	}
 }
 
@@ -495,6 +579,8 @@ static void put_ended(void *arg)
 	int differs = u->differs && !u->fixing && !st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	(void)failpoint("upload.done");
+	if (u->heal)
+		(void)failpoint("heal.done");
 	if (differs)
 		fix(u);
 	else
@@ -517,14 +603,21 @@ static void upload_code(void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	u->todo = seg_missing_locked(st, s) & usable;
+	give_memory_locked(
+	    st, u, MIN(u->bytes, (uint64_t)s->shard_len * (unsigned)__builtin_popcount(u->todo)));
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
+	if (!rc)
+		rc = failpoint("upload.code");
+	if (!rc && u->heal)
+		rc = failpoint("heal.begin");
 	if (!rc)
 		rc = u->todo ? shards_make(st, s, u->todo, &u->shards) : -EAGAIN;
 	/* Damage was said where it was found; what is missing is fetched next time. */
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
 	seg_unpin(st, s); /* the body's */
+	u->unsent = rc && rc != -EAGAIN;
 	if (rc)
 		upload_end(u);
 	else

@@ -1,6 +1,7 @@
 #include "fs/drive/drive.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,19 +18,28 @@
 #include "fs/drive/unlock.h"
 #include "fs/meta/meta.h"
 
-#define UNLOCK_TIMEOUT  (10 * NS_PER_S)
-#define CARE_INTERVAL   (10 * NS_PER_S)
-#define VERIFY_TIMEOUT  (10 * NS_PER_S)
-#define FLUSH_AGE       (30 * NS_PER_S)
-#define FLUSH_IDLE      (5 * NS_PER_S)
-#define DIRTY_MAX       (32ull << 20)
-#define INODE_CACHE     65536
+#define UNLOCK_TIMEOUT (10 * NS_PER_S)
+#define CARE_INTERVAL  (10 * NS_PER_S)
+#define VERIFY_TIMEOUT (10 * NS_PER_S)
+#define FLUSH_AGE      (30 * NS_PER_S)
+#define FLUSH_IDLE     (5 * NS_PER_S)
+/* The program, its libraries, threads and what is too small to be counted. */
+#define MEMORY_BASE     (32ull << 20)
+#define INODE_BYTES     600 /* one in memory, with its places in tables */
+#define ROW_BYTES       40
 #define FILE_IN_FLIGHT  8
 #define CLOUD_IN_FLIGHT 16
 /* What statfs says where no backend tells its size (object stores). */
 #define SPACE_UNKNOWN (1ull << 50)
 
+/* Who may use how much; in bytes, but for inodes and rows. Measured by tests/system/test_memory. */
+struct shares {
+	uint64_t segments, dirty, unsynced, pages, buffers, kernel;
+	uint32_t inodes, rows;
+};
+
 struct drive {
+	struct shares shares;
 	const struct paths *paths;
 	const struct config *config;
 	uint64_t cache_size;
@@ -62,6 +72,26 @@ uint64_t drive_default_cache(const char *folder)
 	if (!statvfs(folder, &sv))
 		tenth = (uint64_t)sv.f_blocks * sv.f_frsize / 10;
 	return MAX(MIN(tenth, 10ull << 30), DRIVE_CACHE_MIN);
+}
+
+/* Dirty bytes may for a moment be twice what they should: they count twice. */
+static struct shares shares_of(uint64_t memory)
+{
+	uint64_t percent =
+	    (MAX(memory ? memory : DRIVE_MEMORY, (uint64_t)DRIVE_MEMORY_MIN) - MEMORY_BASE) / 100;
+
+	return (struct shares){
+		.segments = 53 * percent,
+		.unsynced = 53 * percent / 4, /* a part of those */
+		.dirty = 8 * percent,
+		.pages = 6 * percent,
+		.buffers = 6 * percent,
+		/* What the kernel may send at once arrives at once: WRITEs are taken before their
+		 * answer is delayed. */
+		.kernel = 12 * percent,
+		.inodes = (uint32_t)MIN(14 * percent / INODE_BYTES, UINT32_MAX),
+		.rows = (uint32_t)MIN(5 * percent / ROW_BYTES, UINT32_MAX),
+	};
 }
 
 /* ---- backends ---- */
@@ -193,6 +223,7 @@ static void *care_main(void *arg)
 	while (!d->stop) {
 		pthread_mutex_unlock(&d->lock);
 		poll_space(d);
+		malloc_trim(0); /* what an hour of load left in pieces */
 		care_markers(d);
 		care_header(d, first);
 		first = 0;
@@ -256,8 +287,10 @@ static int open_volume(struct drive *d, const struct drive_opts *o, struct err *
 		.quota = d->config->quota,
 		.read_only = o->read_only,
 		.commit_interval = o->commit_interval,
-		.dirty_max = DIRTY_MAX,
-		.inode_cache = INODE_CACHE,
+		.dirty_max = d->shares.dirty,
+		.inode_cache = d->shares.inodes,
+		.row_cache = d->shares.rows,
+		.unsynced_max = d->shares.unsynced,
 		.fsync_cloud = o->fsync_cloud,
 		.fsync_timeout = o->fsync_timeout,
 	};
@@ -281,11 +314,13 @@ static int open_segstore(struct drive *d, const struct drive_opts *o, struct err
 		.backends = d->backends,
 		.bandwidth = d->bandwidth,
 		.cache_cap = d->cache_size,
+		.memory = d->shares.segments,
 		.quorum = o->quorum,
+		.heal_rate = o->heal_rate,
 		.timeout = o->timeout,
 		.flush_age = FLUSH_AGE,
 		.flush_idle = FLUSH_IDLE,
-		.commit = volume_commit_async,
+		.commit = volume_commit_rows,
 		.commit_arg = d->volume,
 	};
 
@@ -304,6 +339,7 @@ int drive_open(const struct drive_opts *o, const struct secret *secret, struct d
 	d->paths = o->paths;
 	d->config = o->config;
 	d->read_only = o->read_only;
+	d->shares = shares_of(o->memory);
 	pthread_mutex_init(&d->lock, NULL);
 	cond_init_mono(&d->wakeup);
 	rc = check_bandwidth(o->bandwidth_up, o->bandwidth_down, e);
@@ -312,7 +348,7 @@ int drive_open(const struct drive_opts *o, const struct secret *secret, struct d
 	if (!rc)
 		rc = take_keys(d, secret, e);
 	if (!rc) {
-		struct meta_opts mo = { .drive = d->manifest.drive };
+		struct meta_opts mo = { .drive = d->manifest.drive, .cache = d->shares.pages };
 
 		d->cache_size =
 		    o->cache_size ? o->cache_size : drive_default_cache(d->paths->staging);
@@ -393,6 +429,17 @@ const struct paths *drive_paths(const struct drive *d)
 uint64_t drive_cache_size(const struct drive *d)
 {
 	return d->cache_size;
+}
+
+uint64_t drive_read_buffers(const struct drive *d)
+{
+	return d->shares.buffers;
+}
+
+uint64_t drive_kernel_dirty(const struct drive *d)
+{
+	/* It has to fit into the reserve above 95 % of the cap as well. */
+	return MIN(MAX(d->cache_size / 20, 2ull << 20), d->shares.kernel);
 }
 
 uint64_t drive_generation(const struct drive *d)

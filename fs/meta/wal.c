@@ -152,9 +152,13 @@ void wal_committed(struct meta *m)
 
 static int checkpoint(struct meta *m, int *pages, int *copied)
 {
-	int rc = sqlite3_wal_checkpoint_v2(m->checkpointer, NULL, SQLITE_CHECKPOINT_PASSIVE, pages,
-					   copied);
-	int err = db_errno(rc);
+	int err = failpoint("meta.checkpoint");
+
+	if (!err)
+		err = db_errno(sqlite3_wal_checkpoint_v2(m->checkpointer, NULL,
+							 SQLITE_CHECKPOINT_PASSIVE, pages, copied));
+	if (!err)
+		err = failpoint("meta.checkpointed");
 
 	if (err == -EIO || err == -EBADMSG)
 		tx_fail(m, "a checkpoint of the database failed");
@@ -283,7 +287,11 @@ void wal_stop(struct meta *m)
 
 int wal_checkpoint_all(struct meta *m)
 {
-	int rc = sqlite3_wal_checkpoint_v2(m->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	int rc = failpoint("meta.truncate");
+
+	if (rc)
+		return rc;
+	rc = sqlite3_wal_checkpoint_v2(m->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 
 	/* A reader of another process keeps it as it is: nothing lost, the next open goes on. */
 	return db_errno(rc) == -EBUSY ? 0 : db_errno(rc);

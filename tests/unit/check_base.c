@@ -448,6 +448,11 @@ START_TEST(clock_splits_times)
 	ck_assert_int_eq(t.tv_nsec, 0);
 	ck_assert_int_gt(clock_real_ns(), 1600000000 * NS_PER_S);
 	ck_assert_int_ge(clock_mono_ns(), 0);
+	/* what 64 bits of nanoseconds cannot hold is the nearest that they can */
+	ck_assert_int_eq(timespec_of(ns_of((struct timespec){ .tv_sec = 1ll << 50 })).tv_sec,
+			 9223372036);
+	ck_assert_int_eq(timespec_of(ns_of((struct timespec){ .tv_sec = -(1ll << 40) })).tv_sec,
+			 -9223372036);
 }
 END_TEST
 

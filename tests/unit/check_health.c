@@ -161,6 +161,35 @@ START_TEST(probe_delay_doubles)
 }
 END_TEST
 
+/* Who asks again and again while it is down does not make it be found later. */
+START_TEST(asked_probes)
+{
+	struct fault_rule r = { .op = -1, .prefix = "", .action = FAULT_RESULT, .result = -EIO };
+	struct timespec pause = { .tv_nsec = 2000000 };
+	int64_t begin;
+
+	layer_fault_set(fault, &r, 1);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(head("k"), r.result);
+	begin = clock_mono_ns();
+	for (uint64_t i = 0; i < 8; i++) {
+		uint64_t fired = READ(r, fired);
+
+		health_retry(b);
+		while (READ(r, fired) == fired) {
+			ck_assert_int_lt(clock_mono_ns(), begin + SOON);
+			nanosleep(&pause, NULL);
+		}
+		while (!info().open)
+			nanosleep(&pause, NULL);
+	}
+	layer_fault_set(fault, NULL, 0);
+	begin = clock_mono_ns();
+	wait_state(HEALTH_OK);
+	ck_assert_int_lt(clock_mono_ns() - begin, 5 * NS_PER_S); /* 1 s or 2 */
+}
+END_TEST
+
 START_TEST(full)
 {
 	struct fault_rule r = {
@@ -346,6 +375,7 @@ int main(void)
 	tcase_add_loop_test(tc, breaker_ignores, 0, 5);
 	tcase_add_test(tc, breaker_counts_in_a_row);
 	tcase_add_test(tc, probe_delay_doubles);
+	tcase_add_test(tc, asked_probes);
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, read_only);
 	tcase_add_test(tc, definite_at_once);

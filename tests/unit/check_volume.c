@@ -489,6 +489,31 @@ START_TEST(append_fails)
 }
 END_TEST
 
+/* Bytes that find no room are no reason to refuse the commit that uploads wait for, and their fsync
+ * says so; the end of the mount does not wait for room for ever. */
+START_TEST(no_room_at_the_end)
+{
+	struct wait w;
+	uint64_t a;
+
+	vopts.commit_interval = 60 * NS_PER_S;
+	up();
+	log_open("/dev/null", 0);
+	a = do_create(1, "a");
+	fake_fail_append(st, -ENOSPC, -1);
+	ck_ok(do_write(a, 0, "hello", 5));
+	wait_init(&w);
+	volume_commit_rows(v, wait_done, &w);
+	ck_ok(wait_for(&w, -EINPROGRESS));
+	wait_init(&w);
+	volume_commit_async(v, wait_done, &w);
+	ck_err(wait_for(&w, -EINPROGRESS), ENOSPC);
+	ck_err(do_fsync(a), ENOSPC);
+	volume_down(-ENOSPC);
+	down();
+}
+END_TEST
+
 /* Nothing can be sealed for long: small writes are taken into memory up to a limit only. */
 START_TEST(memory_is_bounded)
 {
@@ -730,6 +755,7 @@ int main(void)
 	tcase_add_test(t, sparse);
 	tcase_add_test(t, changes_in_flight);
 	tcase_add_test(t, append_fails);
+	tcase_add_test(t, no_room_at_the_end);
 	tcase_add_test(t, memory_is_bounded);
 	tcase_add_test(t, sync_fails_with_enospc);
 	tcase_add_test(t, io_error_is_sticky);
