@@ -151,10 +151,10 @@ def touch_mapped(path):
     ctypes.string_at(ctypes.addressof(ctypes.c_char.from_buffer_copy(m[:1])), 1)
 
 
-def write(path, how=None, flags=0):
+def write(path, how=None, flags=0, size=5000):
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
     try:
-        os.write(fd, b'x' * 5000)
+        os.write(fd, b'x' * size)
         if how:
             how(fd)
     finally:
@@ -185,6 +185,12 @@ def reads_direct():
 @case
 def big_reads():
     ends('read of 1 MiB', lambda: read(f'{T}/cold/big', size=1 << 20), NET, TIMEOUT + SLACK)
+
+
+@case
+def partial_writes():
+    # The kernel's write-back cache reads the rest of a page of which a program writes a part.
+    ends('write of a part of a cold page', lambda: write(cold(4)), NET + (0,), TIMEOUT + SLACK)
 
 
 @case
@@ -253,7 +259,7 @@ def local():
                      ('unlink', lambda: os.unlink(cold(23))), ('chmod', lambda: os.chmod(cold(24), 0o600)), ('mkdir', lambda: os.mkdir(f'{T}/l/e')),
                      ('truncate', lambda: os.truncate(cold(25), 100)), ('open and close', lambda: os.close(os.open(cold(26), os.O_RDWR))),
                      ('write, fsync, close', lambda: write(f'{T}/l/b', os.fsync)), ('read of what is here', lambda: read(f'{T}/l/a')),
-                     ('overwrite of cold content', lambda: write(cold(27), os.fsync)), ('SEEK_DATA', seek_data), ('clone', clone),
+                     ('overwrite of cold content', lambda: write(cold(27), os.fsync, size=8192)), ('SEEK_DATA', seek_data), ('clone', clone),
                      ('fallocate', lambda: punch(cold(28)))]:
         ends(f'{name} beside 100 hanging reads', fn, (0,), 1.5 if SLACK < 4 else 3)
     for pid in readers:
