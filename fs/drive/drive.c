@@ -81,15 +81,15 @@ static struct shares shares_of(uint64_t memory)
 	    (MAX(memory ? memory : DRIVE_MEMORY, (uint64_t)DRIVE_MEMORY_MIN) - MEMORY_BASE) / 100;
 
 	return (struct shares){
-		.segments = 53 * percent,
-		.unsynced = 53 * percent / 4, /* a part of those */
-		.dirty = 8 * percent,
+		.segments = 48 * percent,
+		.unsynced = 48 * percent / 4, /* a part of those */
+		.dirty = 7 * percent,
 		.pages = 6 * percent,
 		.buffers = 6 * percent,
 		/* What the kernel may send at once arrives at once: WRITEs are taken before their
 		 * answer is delayed. */
-		.kernel = 12 * percent,
-		.inodes = (uint32_t)MIN(14 * percent / INODE_BYTES, UINT32_MAX),
+		.kernel = 24 * percent,
+		.inodes = (uint32_t)MIN(12 * percent / INODE_BYTES, UINT32_MAX),
 		.rows = (uint32_t)MIN(5 * percent / ROW_BYTES, UINT32_MAX),
 	};
 }
