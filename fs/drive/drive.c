@@ -182,12 +182,17 @@ static void verify_one(void *arg, int i)
 {
 	struct drive *d = arg;
 
-	/* A shut breaker knows better than to ask: it probes by itself. */
+	/* A shut breaker knows better than to ask: it probes by itself. But not when it is the
+	 * guard that answers. */
 	if (__atomic_load_n(&d->verified, __ATOMIC_RELAXED) >> i & 1 ||
-	    !health_usable(d->backends[i], 0))
+	    (!health_usable(d->backends[i], 0) && !guard_foreign(d->bare[i])))
 		return;
-	if (guard_verify(d->bare[i], !d->read_only, VERIFY_TIMEOUT))
-		__atomic_or_fetch(&d->verified, 1u << i, __ATOMIC_RELAXED);
+	int foreign = guard_foreign(d->bare[i]);
+	if (!guard_verify(d->bare[i], !d->read_only, VERIFY_TIMEOUT))
+		return;
+	if (foreign)
+		health_retry(d->handles[i].health);
+	__atomic_or_fetch(&d->verified, 1u << i, __ATOMIC_RELAXED);
 }
 
 /* Folders look at their marker with every request; clouds are asked once, behind the mount. Until
