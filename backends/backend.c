@@ -38,7 +38,7 @@ static int req_check(const struct backend_req *req)
 		return -EINVAL;
 	switch (req->op) {
 	case BACKEND_PUT:
-		if (req->flags & ~(unsigned)BACKEND_IF_ABSENT)
+		if (req->flags & ~(unsigned)(BACKEND_IF_ABSENT | BACKEND_BACKGROUND))
 			return -EINVAL;
 		break;
 	case BACKEND_GET:
@@ -63,6 +63,7 @@ void backend_submit(struct backend *b, struct backend_req *req)
 	req->result = 0;
 	req->size = 0;
 	req->retry_after = 0;
+	req->waited = 0;
 	req->date = 0;
 	req->unasked = 0;
 	req->entries = NULL;
@@ -267,8 +268,9 @@ static int list_append(struct backend_entry **all, size_t *n, const struct backe
 	return 0;
 }
 
-int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
-		      size_t *n, int64_t timeout)
+/* until: the deadline of all pages together; 0: each page has `timeout`. */
+static int list_wait(struct backend *b, const char *prefix, size_t max, int64_t timeout,
+		     int64_t until, struct backend_entry **entries, size_t *n)
 {
 	char *token = NULL;
 	int rc, empty = 0;
@@ -277,8 +279,11 @@ int backend_list_wait(struct backend *b, const char *prefix, struct backend_entr
 	*n = 0;
 	do {
 		struct backend_req req = { .op = BACKEND_LIST, .key = prefix, .token = token };
+		int64_t left = until ? until - clock_mono_ns() : timeout;
 
-		rc = run(b, &req, timeout);
+		rc = until && left <= 0 ? -ETIMEDOUT : run(b, &req, left);
+		if (!rc && req.nentries > max - *n)
+			rc = -EFBIG;
 		if (!rc)
 			rc = list_append(entries, n, &req);
 		empty = req.nentries ? 0 : empty + 1;
@@ -295,4 +300,18 @@ int backend_list_wait(struct backend *b, const char *prefix, struct backend_entr
 		*n = 0;
 	}
 	return rc;
+}
+
+int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
+		      size_t *n, int64_t timeout)
+{
+	return list_wait(b, prefix, SIZE_MAX, timeout, 0, entries, n);
+}
+
+int backend_list_few_wait(struct backend *b, const char *prefix, size_t max,
+			  struct backend_entry **entries, size_t *n, int64_t timeout)
+{
+	int64_t until = clock_mono_ns() + (timeout > 0 ? timeout : BACKEND_TIMEOUT);
+
+	return list_wait(b, prefix, max, timeout, until, entries, n);
 }

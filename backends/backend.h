@@ -35,7 +35,11 @@
 enum backend_op { BACKEND_PUT, BACKEND_GET, BACKEND_HEAD, BACKEND_DELETE, BACKEND_LIST };
 #define BACKEND_OPS 5
 
-enum { BACKEND_IF_ABSENT = 1 }; /* PUT: only when there is no such object */
+enum {
+	BACKEND_IF_ABSENT = 1,  /* PUT: only when there is no such object */
+	BACKEND_BACKGROUND = 2, /* nobody waits for it (healing): where requests queue, others go
+				   first */
+};
 
 struct backend_entry {
 	char key[BACKEND_KEY_MAX + 1];
@@ -53,6 +57,9 @@ struct backend_req {
 	/* ns that it may take once it has begun, waiting for a free slot not counted; 0: no limit
 	 */
 	int64_t patience;
+	/* Bytes per second at which a network backend sends or takes the body, 0: as it comes. Set
+	 * by the layer that limits bandwidth, so that a large object is no burst. */
+	uint64_t pace;
 	/* PUT: the body. GET: where the bytes go; the sum of lengths is what is wanted. */
 	const struct iovec *iov;
 	int iovs;
@@ -70,6 +77,7 @@ struct backend_req {
 	 * end). HEAD: the object's size. */
 	uint64_t size;
 	int64_t retry_after; /* ns to wait before a repetition, 0 unknown */
+	int64_t waited;      /* ns of its time for which the backend is not to blame: queue, pace */
 	int64_t date;        /* unix seconds by the backend's clock, 0 unknown */
 	/* 1: it failed on this machine before the backend was asked, which says nothing about the
 	 * backend's health. */
@@ -186,5 +194,10 @@ int backend_delete_wait(struct backend *b, const char *key,
 /* All pages. *entries malloc'ed. */
 int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
 		      size_t *n, int64_t timeout);
+/* The same where few are expected, from a backend that may lie: all pages within timeout, and
+ * -EFBIG beyond max entries, so that an answer without end neither hangs the caller nor fills its
+ * memory. */
+int backend_list_few_wait(struct backend *b, const char *prefix, size_t max,
+			  struct backend_entry **entries, size_t *n, int64_t timeout);
 
 #endif

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/histogram.h"
 #include "backends/relay.h"
 #include "fs/base/clock.h"
 #include "fs/base/log.h"
@@ -37,6 +38,7 @@ struct latency {
 	double recent, usual;
 	unsigned samples;
 	int slow;
+	struct histogram all;
 };
 #define SAMPLES_TO_KNOW 16
 #define SLOW_EXCESS     (200.0 * NS_PER_MS)
@@ -46,6 +48,8 @@ struct gate {
 	int64_t at;    /* when a probe may go */
 	int64_t delay; /* the last one; 0: none since the last success */
 	int probing;
+	int asked; /* the probe goes early because somebody waits: its failure is no reason for more
+		      patience, or who asks often enough would have to wait longest */
 };
 
 struct health {
@@ -142,7 +146,7 @@ static int refresh_locked(struct health *h)
 		h->info.since = clock_real_ns() / NS_PER_S;
 	h->info.state = state;
 	h->info.open = open;
-	if (open && !h->whole.probing)
+	if ((open || h->first_error) && !h->whole.probing)
 		next = h->whole.at;
 	if (h->corrupt_until > now)
 		next = MIN(next, h->corrupt_until);
@@ -174,7 +178,11 @@ static void announce(struct health *h)
 static void gate_shut(struct gate *g, int error)
 {
 	g->error = error;
-	g->delay = g->delay ? MIN(g->delay * 2, DELAY_MAX) : DELAY_MIN;
+	if (!g->delay)
+		g->delay = DELAY_MIN;
+	else if (!g->asked)
+		g->delay = MIN(g->delay * 2, DELAY_MAX);
+	g->asked = 0;
 	g->at = clock_mono_ns() + g->delay;
 	g->probing = 0;
 }
@@ -205,6 +213,7 @@ static void latency_add(struct latency *lat, double ns)
 	if (lat->samples == 0)
 		lat->recent = lat->usual = ns;
 	lat->samples++;
+	histogram_add(&lat->all, (int64_t)ns);
 	lat->recent += (ns - lat->recent) / 8;
 	/* A plain mean first, so that the first sample has no more weight than others. */
 	if (lat->samples > SAMPLES_TO_KNOW)
@@ -216,6 +225,25 @@ static void latency_add(struct latency *lat, double ns)
 		lat->slow = lat->recent > 2 * lat->usual;
 	else
 		lat->slow = lat->recent > 4 * lat->usual && lat->recent > lat->usual + SLOW_EXCESS;
+}
+
+static struct latency *latency_of(struct health *h, const struct backend_req *req)
+{
+	int large = backend_req_bytes(req) > SMALL_MAX;
+
+	return &h->lat[(req->op == BACKEND_PUT ? PUT_SMALL : GET_SMALL) + large];
+}
+
+/* Nobody waited for the end: others were faster. Without this the slowest would never be known for
+ * it, and asked first for ever. What it had taken by then is less than it would have; so it counts
+ * only where that is more than expected. */
+static void lost_locked(struct health *h, const struct backend_req *req, int64_t took)
+{
+	struct latency *lat = latency_of(h, req);
+
+	if (req->op == BACKEND_GET && req->result == -ECANCELED && !req->unasked &&
+	    (double)took > lat->recent)
+		latency_add(lat, (double)took);
 }
 
 static void answered_locked(struct health *h, const struct backend_req *req, int64_t took, int own)
@@ -235,12 +263,18 @@ static void answered_locked(struct health *h, const struct backend_req *req, int
 		return;
 	if (req->op != BACKEND_PUT)
 		memcpy(h->good_key, req->key, strlen(req->key) + 1);
-	if (req->result == 0 && req->op != BACKEND_HEAD) {
-		int large = backend_req_bytes(req) > SMALL_MAX;
+	if (req->result == 0 && req->op != BACKEND_HEAD)
+		latency_add(latency_of(h, req), (double)took);
+}
 
-		latency_add(&h->lat[(req->op == BACKEND_PUT ? PUT_SMALL : GET_SMALL) + large],
-			    (double)took);
-	}
+/* One more in a row. A definite error is in the state from the first one on: a probe will tell
+ * whether that is still so, for perhaps nobody else asks. */
+static void fail_whole_locked(struct health *h, int error)
+{
+	if (++h->in_a_row >= FAILURES_TO_OPEN)
+		gate_shut(&h->whole, error);
+	else
+		h->whole.at = clock_mono_ns() + DELAY_MIN;
 }
 
 static void failed_locked(struct health *h, const struct backend_req *req)
@@ -257,22 +291,25 @@ static void failed_locked(struct health *h, const struct backend_req *req)
 		h->first_error = req->result;
 	if (h->whole.error) /* it was in flight when the gate was shut */
 		h->whole.error = req->result;
-	else if (++h->in_a_row >= FAILURES_TO_OPEN)
-		gate_shut(&h->whole, req->result);
+	else
+		fail_whole_locked(h, req->result);
 }
 
 static void health_returned(struct layer *l, struct relay *r)
 {
 	struct health *h = container_of(l, struct health, l);
 	struct health_relay *hr = container_of(r, struct health_relay, r);
+	int64_t took = MAX(clock_mono_ns() - hr->begun - r->req.waited, 1);
 	int changed;
 
 	pthread_mutex_lock(&l->lock);
 	if (hr->put_probe)
 		h->puts.probing = 0;
 	if (is_answer(r->req.result))
-		answered_locked(h, &r->req, clock_mono_ns() - hr->begun, 0);
-	else if (!is_neutral(&r->req))
+		answered_locked(h, &r->req, took, 0);
+	else if (is_neutral(&r->req))
+		lost_locked(h, &r->req, took);
+	else
 		failed_locked(h, &r->req);
 	changed = refresh_locked(h);
 	pthread_mutex_unlock(&l->lock);
@@ -336,6 +373,9 @@ static void probe_done(struct backend_req *req)
 		} else {
 			gate_shut(&h->whole, h->whole.error);
 		}
+	} else if (h->first_error) {
+		h->whole.asked = 0;
+		fail_whole_locked(h, h->first_error);
 	}
 	changed = refresh_locked(h);
 	pthread_mutex_unlock(&h->l.lock);
@@ -350,7 +390,8 @@ static void tick_timer(struct timer *t)
 	int changed, send;
 
 	pthread_mutex_lock(&h->l.lock);
-	send = !h->closing && h->whole.error && !h->whole.probing && clock_mono_ns() >= h->whole.at;
+	send = !h->closing && (h->whole.error || h->first_error) && !h->whole.probing &&
+	       clock_mono_ns() >= h->whole.at;
 	if (send) {
 		h->whole.probing = 1;
 		snprintf(h->probe_key, sizeof(h->probe_key), "%s",
@@ -439,6 +480,18 @@ void health_get(struct backend *health, struct health_info *out)
 	out->latency_put = (int64_t)lat[lat[PUT_SMALL].samples ? PUT_SMALL : PUT_LARGE].recent;
 }
 
+int64_t health_get_p90(struct backend *health, uint64_t bytes)
+{
+	struct health *h = health_of(health);
+	const struct latency *lat;
+
+	if (!h)
+		return 0;
+	lat = &h->lat[GET_SMALL + (bytes > SMALL_MAX)];
+	SCOPE_LOCK(&h->l.lock);
+	return lat->samples < SAMPLES_TO_KNOW ? 0 : histogram_percentile(&lat->all, 90);
+}
+
 void health_report_corrupt(struct backend *health)
 {
 	struct health *h = health_of(health);
@@ -460,6 +513,25 @@ void health_report_corrupt(struct backend *health)
 	layer_unhold(&h->l);
 }
 
+void health_report_stall(struct backend *health)
+{
+	struct health *h = health_of(health);
+	int changed;
+
+	if (!h)
+		return;
+	pthread_mutex_lock(&h->l.lock);
+	note_error_locked(h, -ETIMEDOUT);
+	if (!h->whole.error)
+		fail_whole_locked(h, -ETIMEDOUT);
+	changed = refresh_locked(h);
+	layer_hold_locked(&h->l);
+	pthread_mutex_unlock(&h->l.lock);
+	if (changed)
+		announce(h);
+	layer_unhold(&h->l);
+}
+
 void health_retry(struct backend *health)
 {
 	struct health *h = health_of(health);
@@ -468,8 +540,10 @@ void health_retry(struct backend *health)
 		return;
 	SCOPE_LOCK(&h->l.lock);
 	h->puts.at = 0;
-	if (!h->whole.error || h->whole.probing || h->closing)
+	h->puts.asked = h->puts.error != 0;
+	if (!(h->whole.error || h->first_error) || h->whole.probing || h->closing)
 		return;
+	h->whole.asked = 1;
 	h->whole.at = clock_mono_ns();
 	timer_cancel(h->l.timers, &h->tick);
 	timer_set(h->l.timers, &h->tick, h->whole.at, tick_timer);

@@ -42,9 +42,15 @@ struct backend *layer_health(struct backend *below,
 void health_get(struct backend *health, struct health_info *out);
 /* Bytes from there had a wrong MAC: state "corrupt" for the next 10 minutes. */
 void health_report_corrupt(struct backend *health);
+/* ns that nine of ten gets of that size (small or large) take there; 0: not known yet. Gets that
+ * were cancelled because others were faster count as having taken as long as they had by then. */
+int64_t health_get_p90(struct backend *health, uint64_t bytes);
+/* It took a put and said nothing while all others answered long ago: one failure in a row, as when
+ * its deadline passes. */
+void health_report_stall(struct backend *health);
 /* Somebody waits for it: a shut breaker sends its probe now instead of after the delay. */
 void health_retry(struct backend *health);
-/* 1 when a request would be sent now. These four accept any backend; what is not a health layer is
+/* 1 when a request would be sent now. These accept any backend; what is not a health layer is
  * usable and ok. */
 int health_usable(struct backend *health, int for_put);
 /* "ok", "slow", "absent", "down", "denied", "full", "corrupt" */

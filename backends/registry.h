@@ -1,4 +1,5 @@
-/* From a URL to a backend. A URL carries its labels: file:///srv/a?provider=acme&location=DE-FRA */
+/* From a URL to a backend. A URL carries its labels:
+ * file:///srv/a?provider=acme&location=DE-FRA&cost=0.09 */
 #ifndef BACKENDS_REGISTRY_H
 #define BACKENDS_REGISTRY_H
 
@@ -12,6 +13,7 @@ struct backend_url {
 	char *provider; /* label; default: file: "local:<path>" (each folder counts as its own
 			   provider), others: scheme and endpoint's host */
 	char *location; /* label, "" when none */
+	double cost;    /* what reading a GB costs there, in any currency; -1: not given */
 	int nparams;    /* the rest of the query, for the kind itself; decoded */
 	struct {
 		char *name, *value;

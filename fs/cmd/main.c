@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -24,6 +26,17 @@ static void open_standard_fds(void)
 		close(fd);
 }
 
+/* A core dump would write keys, OpenSSL's copies of them and whole files in clear to a disk. secmem
+ * leaves its own pages out; the rest of the memory only this does. Not being dumpable also keeps
+ * other processes of the same user from reading it. */
+static void forbid_dumps(void)
+{
+	static const struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 static int overview(FILE *to, int status)
 {
 	fputs("usage: skyflok COMMAND [ARGUMENTS]\n\n", to);
@@ -39,6 +52,7 @@ int main(int argc, char **argv)
 	const struct cmd *cmd;
 
 	open_standard_fds();
+	forbid_dumps();
 	umask(077); /* every file of ours is for its owner alone */
 	failpoint_load(NULL);
 	log_set_level(LOG_LV_WARN); /* mount sets its own */

@@ -8,6 +8,7 @@
 
 #include "fs/base/clock.h"
 #include "fs/base/scope.h"
+#include "fs/drive/drive.h"
 
 #define AT(member) .offset = offsetof(struct mount_options, member)
 
@@ -102,6 +103,30 @@ const struct option_def mount_option_table[] = {
 	  .arg = "N",
 	  .help = "On how many backends content counts as stored; 0 means every healthy one. "
 		  "Never fewer than data, nor than the majority" },
+	{ .name = "bwlimit-up",
+	  .type = OPT_SIZE,
+	  AT(bwlimit_up),
+	  .max = INT64_MAX,
+	  .dflt = "0",
+	  .arg = "SIZE",
+	  .help = "Send all backends together at most so many bytes per second, 16K or more; 0 "
+		  "means no limit. \"skyflok limit\" changes it while mounted" },
+	{ .name = "bwlimit-down",
+	  .type = OPT_SIZE,
+	  AT(bwlimit_down),
+	  .max = INT64_MAX,
+	  .dflt = "0",
+	  .arg = "SIZE",
+	  .help = "The same for what is fetched; healing never takes more than an eighth of it "
+		  "from readers" },
+	{ .name = "heal-rate",
+	  .type = OPT_SIZE,
+	  AT(heal_rate),
+	  .max = INT64_MAX,
+	  .dflt = "32M",
+	  .arg = "SIZE",
+	  .help = "Put what backends lack at most at so many bytes per second, unless sync waits "
+		  "for it; 0 means no limit" },
 	{ .name = "writeback",
 	  .type = OPT_FLAG,
 	  AT(writeback),
@@ -137,6 +162,15 @@ const struct option_def mount_option_table[] = {
 	  .dflt = "3600s",
 	  .arg = "TIME",
 	  .help = "How long the kernel keeps names and attributes" },
+	{ .name = "memory",
+	  .type = OPT_SIZE,
+	  AT(memory),
+	  .min = DRIVE_MEMORY_MIN,
+	  .max = 1ll << 40,
+	  .dflt = "192M",
+	  .arg = "SIZE",
+	  .help = "What the daemon's buffers and caches add up to, about, whatever the load. More "
+		  "makes it faster over distant clouds and with many files" },
 	{ .name = "threads",
 	  .type = OPT_INT,
 	  AT(threads),

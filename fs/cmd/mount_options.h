@@ -12,12 +12,15 @@ struct mount_options {
 	int allow_other, nonempty, writeback, foreground, verbose;
 	int64_t uid, gid, umask; /* -1: not given */
 	uint64_t cache_size;     /* 0: not given */
+	uint64_t heal_rate;      /* 0: no limit */
 	char *cache_dir, *passfile, *keyfile, *log_file;
 	int64_t passfd; /* -1: none */
 	int64_t timeout, commit, drain, attr_timeout;
 	int64_t quorum, threads;
 	int64_t fsync_timeout;
+	uint64_t bwlimit_up, bwlimit_down; /* bytes per second; 0: no limit */
 	int restart;
+	uint64_t memory;
 	int fsync; /* index into its choices: 0 disk, 1 cloud */
 	/* Set by what mount(8) passes, not by the table. */
 	int read_only, remount;

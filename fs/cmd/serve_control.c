@@ -163,6 +163,38 @@ static int run_sync(void *arg, const json_t *request, struct control_conn *conn,
 	return 0;
 }
 
+/* Sets what it is given; says what holds. */
+static int run_limit(void *arg, const json_t *request, struct control_conn *conn, json_t **reply,
+		     struct err *e)
+{
+	json_t *want[] = { json_object_get(request, "up"), json_object_get(request, "down") };
+	struct serve *s = arg;
+	struct drive *d = borrow(s, e);
+	uint64_t rate[2];
+	int rc = 0;
+
+	if (!d)
+		return -ESHUTDOWN;
+	drive_bandwidth(d, &rate[0], &rate[1]);
+	for (int i = 0; i < 2 && !rc; i++) {
+		if (want[i] && (!json_is_integer(want[i]) || json_integer_value(want[i]) < 0))
+			rc = err_set(e, -EINVAL, "limit: bytes per second, 0 for none");
+		else if (want[i])
+			rate[i] = (uint64_t)json_integer_value(want[i]);
+	}
+	if (!rc && (want[0] || want[1])) {
+		rc = drive_set_bandwidth(d, rate[0], rate[1], e);
+		if (!rc)
+			log_info("bandwidth: at most %llu bytes/s up, %llu down (0: no limit)",
+				 (unsigned long long)rate[0], (unsigned long long)rate[1]);
+	}
+	give_back(s);
+	if (!rc)
+		*reply =
+		    json_pack("{s:I,s:I}", "up", (json_int_t)rate[0], "down", (json_int_t)rate[1]);
+	return rc;
+}
+
 /* Before an unmount: how long may the daemon drain afterwards. */
 static int run_set_drain(void *arg, const json_t *request, struct control_conn *conn,
 			 json_t **reply, struct err *e)
@@ -247,8 +279,7 @@ static int run_log(void *arg, const json_t *request, struct control_conn *conn, 
 }
 
 const struct control_command serve_commands[] = {
-	{ "status", run_status },   { "where", run_where },
-	{ "sync", run_sync },       { "set-drain", run_set_drain },
-	{ "release", run_release }, { "wait-end", run_wait_end },
-	{ "log", run_log },         { NULL, NULL },
+	{ "status", run_status },       { "where", run_where },     { "sync", run_sync },
+	{ "set-drain", run_set_drain }, { "release", run_release }, { "wait-end", run_wait_end },
+	{ "limit", run_limit },         { "log", run_log },         { NULL, NULL },
 };

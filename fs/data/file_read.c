@@ -4,8 +4,12 @@
 #include "fs/data/volume_internal.h"
 
 #define PIECES_AT_ONCE 16
-#define AHEAD_MIN      (512u << 10)
+#define AHEAD_MIN      (512u << 10) /* read in a row: sequential */
+#define AHEAD_FIRST    (4u << 20)
 #define AHEAD_MAX      (64u << 20)
+#define AHEAD_WHOLE    (32u << 20) /* from here on in pieces of AHEAD_PIECE of a segment */
+#define AHEAD_PIECE    (4u << 20)
+#define AHEAD_PIECES   256 /* looked at in one step, with the inode locked */
 /* The kernel's read-ahead arrives on several threads, out of order by about this much. */
 #define AHEAD_SLACK (1u << 20)
 /* When read-ahead failed the kernel asks once more, at once, for the page that somebody waits for:
@@ -154,6 +158,8 @@ static int op_fetch(struct read_op *op, struct seg_miss *miss)
 
 	if (op->cancelled)
 		return -EINTR;
+	if (segstore_limited(op->v->st))
+		op->deadline = segstore_deadline(op->v->st);
 	if (clock_mono_ns() >= op->deadline)
 		return -ETIMEDOUT;
 	miss->deadline = op->deadline;
@@ -200,6 +206,45 @@ void volume_read_cancel(struct volume *v, struct read_op *op)
 		segstore_fetch_cancel(v->st, op->fetch);
 }
 
+/* Adds m to the n hints. What was written by several threads at once lies in the segment in another
+ * order than in the file: hints that touch become one, at the place of the first, and are fetched
+ * as one. Returns how many there are. */
+static int hint_add(struct seg_miss *hints, int n, struct seg_miss m)
+{
+	int at = n;
+
+	for (int k = 0; k < n; k++) {
+		struct seg_miss *h = &hints[k];
+		uint32_t end = MAX(h->first + h->count, m.first + m.count);
+
+		if (h->seg != m.seg || h->first > m.first + m.count ||
+		    m.first > h->first + h->count)
+			continue;
+		m.first = MIN(h->first, m.first);
+		m.count = end - m.first;
+		at = MIN(at, k);
+		memmove(h, h + 1, (size_t)(--n - k) * sizeof(*h));
+		k = -1; /* it has grown: look again */
+	}
+	memmove(hints + at + 1, hints + at, (size_t)(n - at) * sizeof(*hints));
+	hints[at] = m;
+	return n + 1;
+}
+
+static struct seg_miss hint_of(const struct volume *v, const struct map_piece *p, uint64_t window)
+{
+	uint64_t e = v->o.extent_max, first = p->first + p->pos / e;
+	uint64_t end = first + (p->pos % e + p->end - p->off + e - 1) / e;
+
+	/* Who reads that much will want what lies between as well: whole transfers instead of
+	 * pieces. */
+	if (window >= AHEAD_WHOLE) {
+		first = first / (AHEAD_PIECE / e) * (AHEAD_PIECE / e);
+		end = round_up_u64(end, AHEAD_PIECE / e);
+	}
+	return (struct seg_miss){ p->seg, (uint32_t)first, (uint32_t)(end - first) };
+}
+
 /* Sequential readers: what comes next, in steps of half a window that doubles. Inode lock held, so
  * segstore is told later: it may take the meta lock, which comes before inode locks. Returns how
  * many hints there are. */
@@ -217,25 +262,19 @@ static int read_ahead(struct volume *v, struct inode *i, uint64_t off, size_t le
 	i->rd_next = MAX(off + len, off <= i->rd_next ? i->rd_next : 0);
 	if (i->rd_run < AHEAD_MIN)
 		return 0;
-	window = MIN(i->rd_run * 2, AHEAD_MAX);
+	/* Each round trip brings five times as much as was read before it. */
+	window = MIN(MAX(i->rd_run * 4, AHEAD_FIRST), AHEAD_MAX);
 	at = MAX(i->rd_ahead, off + len);
 	if (at > off + len + window / 2 || at >= i->n.size)
 		return 0;
 	target = MIN(off + len + window, i->n.size);
-	for (int k = 0; at < target && k < PIECES_AT_ONCE; k++) {
+	for (int k = 0; at < target && k < AHEAD_PIECES && n < PIECES_AT_ONCE; k++) {
 		struct map_piece p;
 
 		if (file_map_next(i, at, target, &p))
 			break;
-		if (p.kind == MAP_SEALED && p.committed) {
-			uint64_t e = v->o.extent_max;
-
-			hints[n++] = (struct seg_miss){
-				.seg = p.seg,
-				.first = p.first + (uint32_t)(p.pos / e),
-				.count = (uint32_t)((p.pos % e + p.end - p.off + e - 1) / e),
-			};
-		}
+		if (p.kind == MAP_SEALED && p.committed)
+			n = hint_add(hints, n, hint_of(v, &p, window));
 		at = p.end;
 	}
 	i->rd_ahead = at;

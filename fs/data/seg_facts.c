@@ -63,6 +63,7 @@ struct facts {
 	struct segstore *st;
 	struct seg *s;
 	uint32_t present;
+	struct commit_wait commit;
 };
 
 static void facts_job(void *arg);
@@ -152,7 +153,7 @@ static void facts_job(void *arg)
 		facts_end(f);
 		return;
 	}
-	seg_after_commit(st, facts_committed, f);
+	seg_after_commit(st, &f->commit, facts_committed, f);
 }
 
 void seg_push_facts(struct segstore *st, struct seg *s)
@@ -240,8 +241,10 @@ int seg_work_can_move_locked(struct segstore *st, enum seg_level level, uint64_t
 			return !st->sync_error;
 		/* Enough backends to get there? */
 		int reach = __builtin_popcount((s->present & ~s->suspect) | usable);
-		/* A backend that refused more than twice may be let in for a probe at any moment:
-		 * that alone is no movement, or a caller would wait for ever. */
+		/* A backend that refused more than twice may be let in for a probe at any moment,
+		 * and a file that could not be read three times, or a database that commits
+		 * nothing any more, may do so again: that alone is no movement, or a caller would
+		 * wait for ever. */
 		uint32_t hopeless = s->retry_delay > 2 * SEG_RETRY_FIRST ? s->last_failed : 0;
 		if (seg_missing_locked(st, s) & usable & ~hopeless &&
 		    reach >= (level == SEG_DISPERSED ? st->n : seg_quorum_min(st)))
@@ -291,6 +294,7 @@ static void look(void *arg)
 		seg_unpin(st, dirty[i]);
 	}
 	seg_verify_run(st);
+	seg_upload_stragglers(st);
 	seg_upload_kick(st);
 }
 

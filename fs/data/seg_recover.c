@@ -58,7 +58,9 @@ static int scan_record(struct scan *sc)
 	if (b->count)
 		x.file_pos = b->ext[b->count - 1].file_pos + b->ext[b->count - 1].file_len;
 	int rc = open_record(sc, number, &x);
-	if (rc == -ENOMEM)
+	/* Only a wrong tag says that bytes are wrong: what could not be looked at must not be
+	 * written off, for the index that is made next would do so for ever. */
+	if (rc && rc != -EBADMSG)
 		return rc;
 	if (x.flags & EXT_INDEX) {
 		if (rc)
@@ -162,8 +164,9 @@ static int close_found(struct segstore *st, struct seg *s)
 	free(hints);
 	if (!rc && ftruncate(b->fd, ext_end(&b->ext[b->count], s->k)))
 		rc = -errno;
-	if (!rc && fdatasync(b->fd))
-		rc = -errno;
+	/* What the last mount could not sync stands in memory only, and was found good there. */
+	if (!rc)
+		rc = file_resync(b->fd, ext_end(&b->ext[b->count], s->k));
 	if (!rc)
 		rc = failpoint("recover.closed");
 	if (rc) {
@@ -355,15 +358,17 @@ static int forget(struct segstore *st, struct seg *s)
 	return 0;
 }
 
-/* What follows from row and file together. */
-static void settle(struct segstore *st, struct seg *s)
+/* What follows from row and file together. 0, or -ENOMEM: nothing is known of it. */
+static int settle(struct segstore *st, struct seg *s)
 {
 	int rc = 0;
 
 	if (s->phase == SEG_CLOSED && s->row == SEGMENT_OPEN) {
 		rc = s->place == PLACE_STAGING ? close_found(st, s) : -ENOENT;
+		if (rc == -ENOMEM)
+			return rc;
 		if (rc && s->dead && !forget(st, s))
-			return;
+			return 0;
 		if (rc)
 			found_lost(st, s, rc);
 	} else if (s->phase == SEG_CLOSED && s->place == PLACE_NONE && !seg_fetchable(s)) {
@@ -378,6 +383,7 @@ static void settle(struct segstore *st, struct seg *s)
 		seg_work_add_locked(st, s);
 	}
 	seg_account_end_locked(st, s);
+	return 0;
 }
 
 int seg_recover(struct segstore *st, struct err *e)
@@ -411,8 +417,11 @@ int seg_recover(struct segstore *st, struct err *e)
 	rc = files_find(st, &map, PLACE_STAGING, e);
 	if (!rc)
 		rc = files_find(st, &map, PLACE_CACHE, e);
-	for (size_t i = 0; !rc && i < n; i++)
-		settle(st, ids[i].seg);
+	for (size_t i = 0; !rc && i < n; i++) {
+		rc = settle(st, ids[i].seg);
+		if (rc)
+			err_set(e, rc, "looking at what the last mount left: %s", strerror(-rc));
+	}
 	hash_release(&map);
 	return rc;
 }

@@ -64,7 +64,7 @@ void seg_unpin_locked(struct segstore *st, struct seg *s)
 		return;
 	if (s->open && s->phase >= SEG_CLOSED)
 		seg_open_free_locked(st, s);
-	if (st->nbodies > SEG_BODIES_MAX)
+	if (st->nbodies > st->max.bodies)
 		seg_bodies_trim_locked(st);
 }
 
@@ -250,11 +250,6 @@ int segstore_continues(struct segstore *st, uint32_t num, uint32_t first, uint64
 
 /* --- commits that we ask for --- */
 
-void seg_nobody(void *arg, int result)
-{
-	(void)arg, (void)result;
-}
-
 static void commit_done(void *arg, int result);
 
 /* One at a time: commit_running is set. */
@@ -263,7 +258,8 @@ static void commit_next(void *arg)
 	struct segstore *st = arg;
 
 	pthread_mutex_lock(&st->lock);
-	int go = !list_empty(&st->commits);
+	int go = st->commit_wanted || !list_empty(&st->commits);
+	st->commit_wanted = 0;
 	list_splice_back(&st->commits_running, &st->commits);
 	if (!go) {
 		st->commit_running = 0;
@@ -286,29 +282,37 @@ static void commit_done(void *arg, int result)
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &ready) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);
-		w->fn(w->arg, result);
-		free(w);
+		list_remove(l);
+		w->fn(w->arg, result); /* w may be gone */
 	}
 	workq_submit(st->uploadq, commit_next, st);
 }
 
-void seg_after_commit(struct segstore *st, void (*fn)(void *arg, int result), void *arg)
+static void commit_ask(struct segstore *st, struct commit_wait *w)
 {
-	struct commit_wait *w = malloc(sizeof(*w));
-
-	if (!w) {
-		log_error("out of memory: cannot wait for a commit");
-		abort(); /* as workq_submit: what waits would wait for ever */
-	}
-	w->fn = fn, w->arg = arg;
 	pthread_mutex_lock(&st->lock);
-	list_push_back(&st->commits, &w->link);
+	if (w)
+		list_push_back(&st->commits, &w->link);
+	else
+		st->commit_wanted = 1;
 	int first = !st->commit_running;
 	st->commit_running = 1;
 	/* By a job: the caller may be inside of a commit's callback. */
 	if (first)
 		workq_submit(st->uploadq, commit_next, st);
 	pthread_mutex_unlock(&st->lock);
+}
+
+void seg_after_commit(struct segstore *st, struct commit_wait *w, void (*fn)(void *arg, int result),
+		      void *arg)
+{
+	w->fn = fn, w->arg = arg;
+	commit_ask(st, w);
+}
+
+void seg_commit_soon(struct segstore *st)
+{
+	commit_ask(st, NULL);
 }
 
 /* --- rows --- */
@@ -410,7 +414,7 @@ void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level
 	pthread_mutex_lock(&st->lock);
 	w->seq = st->close_seq;
 	pthread_mutex_unlock(&st->lock);
-	seg_after_commit(st, seg_nobody, NULL);
+	seg_commit_soon(st);
 	seg_upload_kick(st);
 }
 
@@ -441,20 +445,33 @@ void segstore_wait_sleep(struct segstore *st, int64_t until)
 	cond_wait_until(&st->changed, &st->lock, until);
 }
 
+/* Somebody waits for what is healed, or no longer does. */
+static void hurry(struct segstore *st, enum seg_level level, int more)
+{
+	SCOPE_LOCK(&st->lock);
+
+	if (level == SEG_DISPERSED)
+		st->pace.hurry += more;
+}
+
 int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
 			  int (*tick)(void *arg), void *arg)
 {
 	struct seg_wait w;
 	int rc;
 
+	hurry(st, level, 1);
 	segstore_wait_begin(st, &w, level, deadline);
 	while ((rc = segstore_wait_look(st, &w)) == -EAGAIN) {
 		int64_t until = clock_mono_ns() + WAIT_LOOK;
 
 		segstore_wait_sleep(st, deadline ? MIN(deadline, until) : until);
-		if (tick && tick(arg))
-			return -ECANCELED;
+		if (tick && tick(arg)) {
+			rc = -ECANCELED;
+			break;
+		}
 	}
+	hurry(st, level, -1);
 	return rc;
 }
 
@@ -463,6 +480,7 @@ int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t dea
 struct drop {
 	struct segstore *st;
 	struct seg *s;
+	struct commit_wait commit;
 };
 
 /* Committed: the row says DROPPED, or is gone. */
@@ -579,7 +597,7 @@ static void drop_try(struct segstore *st, struct seg *s)
 		return;
 	}
 	*d = (struct drop){ .st = st, .s = s };
-	seg_after_commit(st, drop_committed, d);
+	seg_after_commit(st, &d->commit, drop_committed, d);
 }
 
 /* A droppable one out of the list. Called by segstore_committed only, so one at a time. */

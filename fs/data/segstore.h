@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "backends/backend.h"
+#include "backends/bandwidth.h"
 #include "crypto/key.h"
 #include "fs/base/err.h"
 #include "fs/meta/meta.h"
@@ -35,10 +36,15 @@ struct segstore_opts {
 	int compress;          /* 1: zstd level 1 per extent, incompressible data raw */
 	struct backend **backends; /* k + m, each with a health layer on top; borrowed. backends[i]
 				      holds shard i */
-	uint64_t cache_cap;        /* bytes of staging + cache files; hard */
+	struct bandwidth *bandwidth; /* which the backends share, or NULL; borrowed. How much is
+					asked for at once, and for how long, depends on it */
+	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
+	uint64_t memory;             /* bytes to be used for buffers and caches, about; 0: 96 MiB */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
-	int64_t timeout;               /* ns: deadline of a foreground fetch */
+	uint64_t heal_rate; /* bytes per second that healing moves at most while nobody waits for
+			       it; 0: no limit */
+	int64_t timeout;    /* ns: deadline of a foreground fetch */
 	int64_t flush_age, flush_idle; /* ns: open segments are closed for upload when that old (30
 					  s) or idle that long (5 s) */
 	/* Asks for a commit cycle (volume's writeback); done(arg, 0) when everything changed before
@@ -77,6 +83,11 @@ struct seg_loc {
  * append may have consumed numbers (I3): other extents are not affected. */
 int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
 		    int n, struct seg_loc *loc);
+/* The same for bytes that a program was told are written: not refused by the cap, for they have
+ * nowhere else to go, and a commit that cannot take them would keep uploads from making room. Who
+ * accepts bytes counts them against the cap then. */
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc);
 /* At most 4 lanes at once; NULL when none is free: use the common one. */
 struct seg_lane *segstore_lane_take(struct segstore *st);
 void segstore_lane_give(
@@ -115,6 +126,9 @@ struct seg_miss {
 };
 /* By when a read that begins now has to have ended: now + timeout. */
 int64_t segstore_deadline(const struct segstore *st);
+/* Is the bandwidth limited by the user? Then the time that a rate costs does not count against a
+ * reader's: each fetch has a deadline of its own. */
+int segstore_limited(struct segstore *st);
 /* Copies len bytes of the file content of extents first, first+1, ... starting `skip` bytes in
  * (skip may span extents). 0; -EAGAIN: not all local, *miss says what to fetch; -EBADMSG: local
  * bytes are wrong and no backend can help (not uploaded yet); -EINVAL: beyond the segment; -EIO:

@@ -14,13 +14,19 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define EARLY_MAX 2 /* segments that are not at quorum, at once */
-#define ALL_MAX   5 /* with those that only wait for a slow backend */
-#define BYTES_MAX (192u << 20)
-#define HEALS_MAX 1
-#define RETRY_MAX (60 * NS_PER_S)
-#define PUT_TIME  (60 * NS_PER_S)
-#define PUT_RATE  (256u << 10) /* bytes per second that are expected at least */
+/* Segments that are not at quorum, at once. More than two only hide latency; where less than
+ * EARLY_RATE bytes go out a second, the first would be stored later, and the last no sooner. */
+#define EARLY_MAX  4
+#define EARLY_MIN  2
+#define EARLY_RATE (16u << 20)
+#define ALL_MAX    7 /* with those that only wait for a slow backend */
+#define HEALS_MAX  1
+#define RETRY_MAX  (60 * NS_PER_S)
+#define PUT_TIME   (60 * NS_PER_S)
+#define PUT_RATE   (256u << 10) /* bytes per second that are expected at least */
+/* How long "every healthy backend" waits for the last ones, once there is a quorum without them. */
+#define STALL_MIN   (5 * NS_PER_S)
+#define STALL_TIMES 8 /* what the quorum took */
 
 struct upload {
 	struct list link; /* by lock: of st->running_uploads */
@@ -28,12 +34,17 @@ struct upload {
 	struct seg *seg; /* pinned, busy */
 	int heal;        /* it was at quorum before */
 	int early;       /* by lock: counts in uploads_early */
+	uint64_t bytes;  /* by lock: of its shards; counts in upload_bytes */
 	int sent;        /* by lock: fanout_put has returned, it may be cancelled */
 	int refs;        /* by lock */
 	int result;
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
+	uint32_t stalled;                     /* by lock: did not answer when the others had */
+	int64_t begun, stall_at;              /* by lock; putting; stall_at 0: no quorum yet */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
+	int unsent; /* it ended before the first put: no file, no memory, no commit */
+	struct commit_wait commit;
 	struct shards shards;
 	char keys[FANOUT_MAX][SHARD_KEY_MAX];
 	const char *key[FANOUT_MAX];
@@ -70,29 +81,39 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	u->heal = s->stored;
 	u->early = !s->stored;
 	seg_pin_locked(s);
+	seg_account_begin_locked(st, s);
 	s->busy = 1;
+	seg_account_end_locked(st, s);
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
-	st->upload_bytes += (uint64_t)s->shard_len * (unsigned)st->n;
+	u->bytes = (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes += u->bytes;
 	list_push_back(&st->running_uploads, &u->link);
 	return u;
 }
 
 static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t now)
 {
+	int early_max = st->put_rate >= EARLY_RATE ? EARLY_MAX : EARLY_MIN;
+
 	if (st->uploads >= ALL_MAX)
 		return NULL;
 	for (int heal = 0; heal < 2; heal++) {
-		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= EARLY_MAX)
+		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= early_max)
 			continue;
 		list_for_each (l, &st->work) {
 			struct seg *s = list_entry(l, struct seg, work);
 			uint64_t bytes = (uint64_t)s->shard_len * (unsigned)st->n;
 			if (s->stored != heal || !eligible_locked(st, s, usable, now))
 				continue;
-			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
+			if (st->uploads && st->upload_bytes + bytes > st->max.upload)
 				return NULL;
+			if (heal && seg_pace_waits_locked(st, now))
+				return NULL;
+			if (heal)
+				seg_pace_begin_locked(st, s, seg_missing_locked(st, s) & usable,
+						      now);
 			return upload_new_locked(st, s);
 		}
 	}
@@ -120,7 +141,7 @@ void seg_upload_kick(struct segstore *st)
 
 static void upload_free(struct upload *u)
 {
-	shards_release(&u->shards);
+	shards_release(u->st, &u->shards);
 	free(u);
 }
 
@@ -145,9 +166,11 @@ static void upload_end(struct upload *u)
 	if (u->fetch)
 		segstore_fetch_release(st, u->fetch);
 	pthread_mutex_lock(&st->lock);
-	if (s->has_set && seg_at_quorum(st, s, usable, u->failed))
+	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
-	s->last_failed = u->failed;
+	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
+	if (u->failed && !u->done)
+		st->put_rate = 0;
 	if (seg_missing_locked(st, s)) {
 		s->retry_delay = u->done ? SEG_RETRY_FIRST : s->retry_delay * 2;
 		s->retry_delay = MIN(MAX(s->retry_delay, SEG_RETRY_FIRST), RETRY_MAX);
@@ -159,11 +182,13 @@ static void upload_end(struct upload *u)
 		list_remove(&s->work);
 	}
 	int push = u->done != 0 || s->dirty_row;
+	seg_account_begin_locked(st, s);
 	s->busy = 0;
+	seg_account_end_locked(st, s);
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;
-	st->upload_bytes -= (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes -= u->bytes;
 	list_remove(&u->link);
 	pthread_mutex_unlock(&st->lock);
 	if (push)
@@ -190,6 +215,7 @@ static void set_committed(void *arg, int result)
 	struct upload *u = arg;
 
 	if (result) {
+		u->unsent = 1;
 		workq_submit(u->st->uploadq, upload_end_job, u);
 		return;
 	}
@@ -249,13 +275,14 @@ static void upload_begin(void *arg)
 		}
 		meta_unlock(st->meta);
 		if (rc) {
+			u->unsent = 1;
 			upload_end(u);
 			return;
 		}
 	}
 	(void)failpoint("upload.set");
 	/* keeps the rule "committed before the first put" */
-	seg_after_commit(st, set_committed, u);
+	seg_after_commit(st, &u->commit, set_committed, u);
 }
 
 /* --- the source: the local file, or what k backends have --- */
@@ -302,6 +329,7 @@ static void upload_source(void *arg)
 	if (!rc)
 		rc = seg_body_get(st, s);
 	if (rc) {
+		u->unsent = 1;
 		upload_end(u);
 		return;
 	}
@@ -316,7 +344,7 @@ static void upload_source(void *arg)
 	}
 	u->fetch_left = 2;
 	if (can)
-		u->fetch = segstore_fetch(st, &all, source_fetched, u, &rc);
+		u->fetch = seg_fetch_to_heal(st, &all, source_fetched, u, &rc);
 	if (!u->fetch) {
 		u->result = can ? rc : -ENOENT;
 		if (!can)
@@ -329,6 +357,22 @@ static void upload_source(void *arg)
 
 /* --- putting --- */
 
+/* At quorum: what went out a second meanwhile, for this segment. */
+static void put_rate_locked(struct segstore *st, const struct upload *u)
+{
+	int64_t took = MAX(clock_mono_ns() - u->begun, NS_PER_MS);
+	uint64_t bytes = (uint64_t)u->shards.len * (unsigned)__builtin_popcount(u->done);
+
+	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
+}
+
+/* A slow backend must hold up its own shard's memory only, not that of all others. */
+static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t left)
+{
+	st->upload_bytes -= u->bytes - left;
+	u->bytes = left;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -337,7 +381,8 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	uint32_t bit = 1u << i;
 	/* A test may let an answer get lost here. */
 	int lost = failpoint("upload.put");
-	int kick = 0;
+	int kick = 0, push = 0;
+	uint8_t *shard = NULL;
 
 	uint32_t usable = seg_usable_mask(st, 1);
 	pthread_mutex_lock(&st->lock);
@@ -348,32 +393,97 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		seg_account_end_locked(st, s);
 		u->done |= bit;
 		u->failed &= ~bit;
+		shard = u->shards.p[i];
+		u->shards.p[i] = NULL;
+		give_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
+		kick = 1;
 	} else {
 		u->failed |= bit;
 		if (result == -ESTALE)
 			u->differs |= bit;
 	}
+	int64_t now = clock_mono_ns();
+	if (!u->stall_at && seg_good_shards(s) >= seg_quorum_min(st))
+		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
-		kick = u->early;
+		push = u->early;
+		put_rate_locked(st, u);
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	if (kick) {
+	free(shard);
+	if (push) {
 		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
+	}
+	if (push || kick)
 		seg_upload_kick(st);
+}
+
+/* One that hangs would hold up everything for as long as its puts have time, and each of the next
+ * ones as well. Its put goes on, but is not waited for, and its health knows. */
+static uint32_t straggler_locked(struct segstore *st, struct upload *u, uint32_t usable,
+				 int64_t now)
+{
+	if (!u->early || !u->sent || !u->stall_at || now < u->stall_at || u->stalled)
+		return 0;
+	u->stalled = u->todo & ~u->done & ~u->failed;
+	if (seg_at_quorum(st, u->seg, usable, u->failed | u->stalled)) {
+		seg_stored_locked(st, u->seg);
+		early_end_locked(st, u);
+	}
+	return u->stalled;
+}
+
+void seg_upload_stragglers(struct segstore *st)
+{
+	uint32_t usable = seg_usable_mask(st, 1);
+	struct {
+		struct seg *s;
+		uint32_t who;
+	} some[ALL_MAX];
+	int n = 0;
+
+	pthread_mutex_lock(&st->lock);
+	list_for_each (l, &st->running_uploads) {
+		struct upload *u = list_entry(l, struct upload, link);
+		uint32_t who = n < ALL_MAX ? straggler_locked(st, u, usable, clock_mono_ns()) : 0;
+		if (!who)
+			continue;
+		seg_pin_locked(u->seg);
+		some[n].s = u->seg;
+		some[n++].who = who;
+	}
+	pthread_cond_broadcast(&st->changed);
+	pthread_mutex_unlock(&st->lock);
+	for (int i = 0; i < n; i++) {
+		for (int b = 0; b < st->n; b++)
+			if (some[i].who >> b & 1)
+				health_report_stall(st->backends[b]);
+		seg_push_facts(st, some[i].s);
+		seg_unpin(st, some[i].s);
 	}
 }
 
 static void put_done(struct fanout_put *f);
 
+/* Bytes per second that are expected at least, of which other uploads take their part. */
+static int64_t put_rate(struct segstore *st)
+{
+	uint64_t limit = bandwidth_rate(st->bandwidth, BANDWIDTH_UP) / (ALL_MAX / EARLY_MAX + 1);
+
+	return limit ? (int64_t)MIN(limit, PUT_RATE) : PUT_RATE;
+}
+
 static void put_start(struct upload *u, uint32_t todo)
 {
 	struct segstore *st = u->st;
 	int64_t bytes = (int64_t)u->shards.len * __builtin_popcount(todo) * EARLY_MAX;
+	int64_t rate = put_rate(st);
 
+	u->begun = clock_mono_ns();
 	u->put = (struct fanout_put){
 		.backends = st->backends,
 		.n = st->n,
@@ -381,8 +491,8 @@ static void put_start(struct upload *u, uint32_t todo)
 		.keys = u->key,
 		.iov = u->iovp,
 		.iovs = 1,
-		.flags = BACKEND_IF_ABSENT,
-		.deadline = clock_mono_ns() + PUT_TIME + bytes * NS_PER_S / PUT_RATE,
+		.flags = BACKEND_IF_ABSENT | (u->heal ? BACKEND_BACKGROUND : 0),
+		.deadline = clock_mono_ns() + PUT_TIME + bytes * NS_PER_S / rate,
 		.progress = put_progress,
 		.done = put_done,
 		.user = u,
@@ -493,6 +603,8 @@ static void upload_code(void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	u->todo = seg_missing_locked(st, s) & usable;
+	give_memory_locked(
+	    st, u, MIN(u->bytes, (uint64_t)s->shard_len * (unsigned)__builtin_popcount(u->todo)));
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
 	if (!rc)
@@ -505,6 +617,7 @@ static void upload_code(void *arg)
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
 	seg_unpin(st, s); /* the body's */
+	u->unsent = rc && rc != -EAGAIN;
 	if (rc)
 		upload_end(u);
 	else

@@ -30,9 +30,11 @@ struct volume_opts {
 	int read_only;
 	int64_t commit_interval; /* ns, 1 s */
 	uint64_t dirty_max;      /* bytes of dirty (unsealed) data in memory, 32 MiB */
-	uint32_t inode_cache;    /* clean inodes kept, 65,536 */
-	int fsync_cloud;         /* 1: fsync means stored at quorum */
-	int64_t fsync_timeout;   /* ns that such an fsync may take, 120 s; then -ETIMEDOUT */
+	uint64_t unsynced_max; /* bytes sealed and not synced, from which on writers wait; 48 MiB */
+	uint32_t inode_cache;  /* clean inodes kept, 65,536 */
+	uint32_t row_cache;    /* rows in windows of content before those of unused inodes go */
+	int fsync_cloud;       /* 1: fsync means stored at quorum */
+	int64_t fsync_timeout; /* ns that such an fsync may take, 120 s; then -ETIMEDOUT */
 	/* Kernel caches: called from a thread of volume's own, never inside an operation (may
 	 * block). NULL: none. */
 	void (*inval_inode)(void *arg, uint64_t ino, int64_t off, int64_t len);
@@ -42,8 +44,11 @@ struct volume_opts {
 /* Two steps, because segstore needs volume's commit: create, then attach an opened segstore (also
  * borrowed), then start. */
 int volume_create(const struct volume_opts *o, struct volume **out, struct err *e);
-void volume_commit_async(void *volume, void (*done)(void *arg, int result),
-			 void *arg); /* fits segstore_opts.commit */
+/* Everything that was written before is durable: done(arg, 0), else the error. */
+void volume_commit_async(void *volume, void (*done)(void *arg, int result), void *arg);
+/* Every row that was changed before is: dirty bytes that find no room do not matter, for it is this
+ * commit that lets uploads make room. Fits segstore_opts.commit. */
+void volume_commit_rows(void *volume, void (*done)(void *arg, int result), void *arg);
 int volume_start(struct volume *v, struct segstore *st,
 		 struct err *e); /* removes orphans of the last mount in the background */
 void volume_set_inval(struct volume *v,

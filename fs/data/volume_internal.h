@@ -26,6 +26,7 @@ struct waiter {
 	int cloud;        /* also stored at quorum, */
 	int64_t deadline; /* by then */
 	struct seg_wait wait;
+	int rows; /* the transaction only: bytes that could not be sealed are not meant */
 	void (*done)(void *arg, int result);
 	void *arg;
 };
@@ -99,9 +100,9 @@ void volume_inval_attr(struct volume *v, uint64_t ino);
 /* --- writeback.c --- */
 void *writeback_thread(void *volume);
 void writeback_discard(struct volume *v); /* when it has ended: what never became durable */
-/* done is called by the committer after a commit that began later. Else a negative errno: not
- * called. */
-int writeback_wait(struct volume *v, uint64_t ino, int cloud, void (*done)(void *, int), void *arg);
+/* like->done is called by the committer after a commit that began later; like is copied. Else a
+ * negative errno: not called. */
+int writeback_wait(struct volume *v, const struct waiter *like);
 
 /* --- cloud_wait.c --- */
 /* Takes over the waiters (emptied): each is answered when everything that was closed for upload so

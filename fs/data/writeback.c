@@ -39,7 +39,8 @@ struct cycle {
 	int flush, stopping;
 	uint64_t *unsealed; /* inodes that could not be sealed */
 	size_t unsealed_n, unsealed_cap;
-	int unsealed_rc;
+	int unsealed_rc;    /* 0: there are none */
+	int unsealed_more;  /* and others, for whose numbers there was no memory */
 	int64_t reap_until; /* no more orphans in this cycle after that */
 	int again;          /* something was left for the next cycle */
 };
@@ -95,6 +96,8 @@ static void note_unsealed(struct cycle *c, uint64_t ino, int rc)
 	}
 	if (c->unsealed_n < c->unsealed_cap)
 		c->unsealed[c->unsealed_n++] = ino;
+	else
+		c->unsealed_more = 1;
 	c->unsealed_rc = rc;
 	c->again = 1;
 }
@@ -169,10 +172,15 @@ static int sync_store(struct cycle *c, const char *point)
 	return rc ? rc : segstore_sync(v->st);
 }
 
-static int was_unsealed(const struct cycle *c, uint64_t ino)
+/* Is something left dirty of what w waits for? */
+static int left_dirty(const struct cycle *c, const struct waiter *w)
 {
+	if (!c->unsealed_rc || w->rows)
+		return 0;
+	if (!w->ino || c->unsealed_more)
+		return 1;
 	for (size_t k = 0; k < c->unsealed_n; k++)
-		if (c->unsealed[k] == ino)
+		if (c->unsealed[k] == w->ino)
 			return 1;
 	return 0;
 }
@@ -612,7 +620,7 @@ static void answer(struct cycle *c, int rc)
 		int mine = rc;
 
 		list_remove(l);
-		if (!mine && c->unsealed_n && (!w->ino || was_unsealed(c, w->ino)))
+		if (!mine && left_dirty(c, w))
 			mine = c->unsealed_rc;
 		if (!mine && w->cloud) {
 			list_push_back(&cloud, &w->link);
@@ -681,7 +689,7 @@ void *writeback_thread(void *volume)
 			atomic_store(&v->changed, 0); /* nothing will be written any more */
 		else if (rc || c.again)
 			volume_changed(v);
-		failures = rc ? failures + 1 : 0;
+		failures = rc || c.unsealed_rc ? failures + 1 : 0;
 		pthread_mutex_lock(&v->c_lock);
 		/* A full disk must not keep the volume from ending for ever. */
 		if (v->stopping && failures > 3)
@@ -691,19 +699,20 @@ void *writeback_thread(void *volume)
 	return (void *)(intptr_t)failures;
 }
 
-int writeback_wait(struct volume *v, uint64_t ino, int cloud, void (*done)(void *, int), void *arg)
+int writeback_wait(struct volume *v, const struct waiter *like)
 {
-	struct waiter *w = calloc(1, sizeof(*w));
+	struct waiter *w = malloc(sizeof(*w));
 	int queued = 0;
 
 	if (!w)
 		return -ENOMEM;
-	*w = (struct waiter){ .ino = ino, .cloud = cloud, .done = done, .arg = arg };
+	*w = *like;
+	list_init(&w->link);
 	w->deadline = clock_mono_ns() + v->o.fsync_timeout;
 	pthread_mutex_lock(&v->c_lock);
 	if (v->running) {
 		list_push_back(&v->waiters, &w->link);
-		v->flush |= cloud;
+		v->flush |= w->cloud;
 		pthread_cond_signal(&v->c_cond);
 		queued = 1;
 	}

@@ -19,6 +19,7 @@
 #include "fs/drive/cred.h"
 #include "fs/drive/each.h"
 #include "fs/drive/generation.h"
+#include "fs/drive/places.h"
 #include "fs/drive/purge.h"
 #include "fs/drive/unlock.h"
 #include "fs/meta/meta.h"
@@ -351,39 +352,58 @@ static void forget_journal(const struct paths *p)
 		unlink(journal);
 }
 
-int create_drive(const struct paths *p, const struct create_opts *o, const struct config *c,
-		 const struct secret *secret, struct err *e)
+/* Before a place is claimed the journal says which, and the credentials are there. */
+static int begin(const struct paths *p, const struct create_opts *o, const struct config *c,
+		 struct claim *a, struct err *e)
 {
-	struct claim *a = calloc(1, sizeof(*a));
-	struct header_set hs = { 0 };
-	int rc;
+	int rc = paths_make(p, e);
 
-	if (!a)
-		return err_set(e, -ENOMEM, "out of memory");
-	a->c = c;
-	rc = build_header(p, o, c, secret, &hs, e);
-	if (!rc)
-		rc = paths_make(p, e);
 	if (!rc)
 		rc = config_write(p->creating, p->name, c, e);
 	if (!rc && o->credentials)
 		rc = take_credentials(p, o->credentials, e);
 	if (!rc)
 		rc = backends_open(p, c, BACKEND_TIMEOUT_NS, a->backends, e);
+	return rc;
+}
+
+/* The last step: from here on the drive exists. */
+static int finish(const struct paths *p, const struct config *c, struct err *e)
+{
+	int rc = failpoint("create.config");
+
+	if (rc)
+		return err_set(e, rc, "%s: %s", p->config, strerror(-rc));
+	return config_write(p->config, p->name, c, e);
+}
+
+int create_drive(const struct paths *p, const struct create_opts *o, struct config *c,
+		 const struct secret *secret, struct create_report *r, struct err *e)
+{
+	struct claim *a = calloc(1, sizeof(*a));
+	struct header_set hs = { 0 };
+	int rc;
+
+	*r = (struct create_report){ 0 };
+	if (!a)
+		return err_set(e, -ENOMEM, "out of memory");
+	a->c = c;
+	rc = begin(p, o, c, a, e);
+	/* The journal names the same places, each with its uuid: their order is nothing to it. */
+	if (!rc && !o->keep_order)
+		places_arrange(c, a->backends, r);
+	if (!rc)
+		rc = build_header(p, o, c, secret, &hs, e);
 	if (!rc)
 		rc = claim_all(a, e);
-	if (!rc)
+	if (!rc) {
+		places_try_conditions(c, a->backends, r);
 		rc = put_header(p, a, &hs, e);
+	}
 	if (!rc)
 		rc = make_database(p, c, e);
-	if (!rc) {
-		rc = failpoint("create.config");
-		if (rc)
-			err_set(e, rc, "%s: %s", p->config, strerror(-rc));
-	}
-	/* From here on the drive exists. */
 	if (!rc)
-		rc = config_write(p->config, p->name, c, e);
+		rc = finish(p, c, e);
 	backends_close(a->backends, c->n);
 	header_set_release(&hs);
 	if (rc)

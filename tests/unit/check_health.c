@@ -161,6 +161,35 @@ START_TEST(probe_delay_doubles)
 }
 END_TEST
 
+/* Who asks again and again while it is down does not make it be found later. */
+START_TEST(asked_probes)
+{
+	struct fault_rule r = { .op = -1, .prefix = "", .action = FAULT_RESULT, .result = -EIO };
+	struct timespec pause = { .tv_nsec = 2000000 };
+	int64_t begin;
+
+	layer_fault_set(fault, &r, 1);
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(head("k"), r.result);
+	begin = clock_mono_ns();
+	for (uint64_t i = 0; i < 8; i++) {
+		uint64_t fired = READ(r, fired);
+
+		health_retry(b);
+		while (READ(r, fired) == fired) {
+			ck_assert_int_lt(clock_mono_ns(), begin + SOON);
+			nanosleep(&pause, NULL);
+		}
+		while (!info().open)
+			nanosleep(&pause, NULL);
+	}
+	layer_fault_set(fault, NULL, 0);
+	begin = clock_mono_ns();
+	wait_state(HEALTH_OK);
+	ck_assert_int_lt(clock_mono_ns() - begin, 5 * NS_PER_S); /* 1 s or 2 */
+}
+END_TEST
+
 START_TEST(full)
 {
 	struct fault_rule r = {
@@ -233,6 +262,23 @@ START_TEST(definite_at_once)
 }
 END_TEST
 
+/* ... and it does not stay there when nobody asks any more. */
+START_TEST(definite_is_probed)
+{
+	struct fault_rule r = {
+		.op = -1, .prefix = "", .times = 2, .action = FAULT_RESULT, .result = -ENODEV
+	};
+	int64_t begin = clock_mono_ns();
+
+	layer_fault_set(fault, &r, 1);
+	ck_assert_int_eq(head("k"), -ENODEV);
+	ck_assert_int_eq(info().state, HEALTH_ABSENT);
+	wait_state(HEALTH_OK);
+	ck_assert_uint_eq(READ(r, fired), 2);
+	ck_assert_int_lt(clock_mono_ns() - begin, 10 * NS_PER_S);
+}
+END_TEST
+
 START_TEST(corrupt)
 {
 	health_report_corrupt(b);
@@ -286,7 +332,7 @@ START_TEST(queue_is_not_the_backend)
 {
 	struct fault_rule r = { .op = -1, .prefix = "", .times = 1, .action = FAULT_HANG };
 	struct backend *h = layer_health(
-	    layer_limit(layer_fault(mem_open(NULL, 0, 0), &r, 1), 1, 0, 0), NULL, NULL);
+	    layer_limit(layer_fault(mem_open(NULL, 0, 0), &r, 1), 1, NULL), NULL, NULL);
 	struct flight_req q[6];
 	struct health_info i;
 	struct flight f;
@@ -346,9 +392,11 @@ int main(void)
 	tcase_add_loop_test(tc, breaker_ignores, 0, 5);
 	tcase_add_test(tc, breaker_counts_in_a_row);
 	tcase_add_test(tc, probe_delay_doubles);
+	tcase_add_test(tc, asked_probes);
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, read_only);
 	tcase_add_test(tc, definite_at_once);
+	tcase_add_test(tc, definite_is_probed);
 	tcase_add_test(tc, corrupt);
 	tcase_add_test(tc, slow);
 	tcase_add_test(tc, queue_is_not_the_backend);

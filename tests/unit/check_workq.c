@@ -79,6 +79,32 @@ static void check_due(void *arg)
 	atomic_fetch_add(&ran, 1);
 }
 
+static atomic_int no_memory;
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n)
+{
+	return atomic_load(&no_memory) ? NULL : __real_malloc(n);
+}
+
+/* Jobs have their place without memory too, and more than once. */
+START_TEST(workq_without_memory)
+{
+	pool = workq_create("pool", 2);
+	atomic_store(&no_memory, 1);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < 50; i++)
+			workq_submit(pool, chain, (void *)(intptr_t)0);
+		for (int i = 0; i < 50; i++)
+			workq_submit_at(pool, clock_mono_ns() + i, chain, (void *)(intptr_t)0);
+		workq_drain(pool);
+	}
+	atomic_store(&no_memory, 0);
+	ck_assert_int_eq(atomic_load(&ran), 2000);
+	workq_destroy(pool);
+}
+END_TEST
+
 START_TEST(workq_delays)
 {
 	struct due due[300];
@@ -309,6 +335,7 @@ int main(void)
 	const TTest *const tests[] = {
 		workq_runs_in_order,
 		workq_drain_waits_for_jobs_of_jobs,
+		workq_without_memory,
 		workq_delays,
 		workq_delayed_by_due_time,
 		workq_destroy_runs_delayed_at_once,

@@ -255,8 +255,8 @@ static struct fake_seg *open_seg(struct segstore *st, struct seg_lane *lane)
 	return g;
 }
 
-int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
-		    int n, struct seg_loc *loc)
+static int append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces, int n,
+		  uint64_t cap, struct seg_loc *loc)
 {
 	SCOPE_LOCK(&st->lock);
 	struct fake_seg *g;
@@ -269,7 +269,7 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 		return rc;
 	if (n < 1 || n > 64)
 		abort();
-	if (st->o.cap && st->s.staged + bytes > st->o.cap)
+	if (cap && st->s.staged + bytes > cap)
 		return -ENOSPC;
 	g = open_seg(st, lane);
 	if (g->synced == g->n)
@@ -280,6 +280,18 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 	st->s.appends++, st->s.extents += (uint64_t)n, st->s.bytes += bytes, st->s.staged += bytes;
 	g->refs++, st->s.refs++;
 	return 0;
+}
+
+int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
+		    int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, st->o.cap, loc);
+}
+
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, 0, loc);
 }
 
 struct seg_lane *segstore_lane_take(struct segstore *st)
@@ -469,6 +481,11 @@ static void run_fetch(void *arg)
 		f->seg = NULL;
 	pthread_mutex_unlock(&st->lock);
 	f->done(f->arg, rc);
+}
+
+int segstore_limited(struct segstore *st)
+{
+	return 0;
 }
 
 int64_t segstore_deadline(const struct segstore *st)

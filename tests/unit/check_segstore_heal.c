@@ -1,0 +1,159 @@
+/* Healing and hanging: how fast a backend gets what it lacks, and how long it may hold others up.
+ */
+#include "tests/unit/segstore_fixture.h"
+
+static struct rig r;
+
+static void teardown(void)
+{
+	rig_release(&r);
+}
+
+static void one_segment(uint64_t seed)
+{
+	for (uint64_t i = 0; i < 11; i++)
+		ck_assert_int_eq(rig_append(&r, 90000, 100 * seed + i), 0);
+	segstore_flush(r.st);
+	ck_assert_int_eq(rig_commit(&r), 0);
+}
+
+/* Healing moves so many bytes per second, and no more; faster when somebody waits for it. */
+START_TEST(test_heal_rate)
+{
+	struct segstore_state s;
+
+	rig_init(&r, 4, 2);
+	r.heal_rate = 1 << 20;
+	for (int hurry = 0; hurry < 2; hurry++) {
+		rig_up(&r, 0 == hurry);
+		rig_start(&r);
+		rig_fault(&r, 1, FAULT_RESULT, -ENODEV);
+		for (uint64_t i = 0; i < 12; i++)
+			one_segment(i + 1);
+		ck_assert_int_eq(segstore_wait(r.st, SEG_STORED, clock_mono_ns() + 20 * NS_PER_S),
+				 0);
+		segstore_state(r.st, &s);
+		ck_assert_uint_eq(s.below_n, 12);
+		ck_assert_uint_gt(s.heal_bytes, 12 * 240000);
+		rig_no_fault(&r, 1);
+		WAIT_FOR((segstore_state(r.st, &s), s.below_n < 12));
+		int64_t begin = clock_mono_ns();
+		if (hurry)
+			ck_assert_int_eq(segstore_wait(r.st, SEG_DISPERSED, begin + 20 * NS_PER_S),
+					 0);
+		WAIT_FOR((segstore_state(r.st, &s), s.below_n == 0));
+		int64_t took = clock_mono_ns() - begin;
+		/* 11 x 250 KB: 2.6 s; not in lumps of the clock's 0.5 s either. */
+		if (!hurry)
+			ck_assert_int_gt(took, 2200 * NS_PER_MS);
+		ck_assert_int_lt(took, (hurry ? 2 : 5) * NS_PER_S);
+		rig_down(&r);
+	}
+	rig_up(&r, 0);
+	rig_start(&r);
+	rig_check_all(&r);
+}
+END_TEST
+
+/* One that takes puts and never answers holds nobody up for long, and is named. */
+START_TEST(test_straggler)
+{
+	struct segstore_state s;
+	struct health_info h;
+
+	rig_init(&r, 4, 2);
+	rig_up(&r, 1);
+	rig_start(&r);
+	r.rule[3][0] = (struct fault_rule){ .op = BACKEND_PUT, .prefix = "", .action = FAULT_HANG };
+	layer_fault_set(r.fault[3], r.rule[3], 1);
+	for (uint64_t i = 0; i < 6; i++)
+		one_segment(i + 1);
+	int64_t begin = clock_mono_ns();
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STORED, begin + 40 * NS_PER_S), 0);
+	health_get(r.health[3], &h);
+	ck_assert_int_eq(h.state, HEALTH_DOWN);
+	for (int i = 0; i < 6; i++) {
+		health_get(r.health[i], &h);
+		ck_assert(i == 3 || h.state == HEALTH_OK);
+	}
+	segstore_state(r.st, &s);
+	ck_assert_uint_eq(s.stored, 6);
+	rig_no_fault(&r, 3);
+	/* What hangs ends when the store is closed; it goes on afterwards. */
+	rig_down(&r);
+	rig_up(&r, 0);
+	rig_start(&r);
+	ck_assert_int_eq(segstore_wait(r.st, SEG_DISPERSED, clock_mono_ns() + 20 * NS_PER_S), 0);
+	rig_check_all(&r);
+}
+END_TEST
+
+static int append_to(struct rig *rig, int i)
+{
+	for (int t = 0; t < 100; t++) {
+		int rc = rig_append(rig, 100000, (uint64_t)i);
+		if (rc != -ENOSPC)
+			return rc;
+		ck_assert_int_eq(rig_commit(rig), 0);
+		usleep(50000);
+	}
+	return -ENOSPC;
+}
+
+/* One backend away for long: what k + 1 others have may go from here, so writing goes on beyond the
+ * cap. And one that lost everything does not turn a full cache into content that has to stay. */
+START_TEST(test_one_away)
+{
+	struct segstore_state s;
+
+	rig_init(&r, 2, 2);
+	r.cap = 8 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	rig_fault(&r, 3, FAULT_RESULT, -ENODEV);
+	for (int i = 0; i < 200; i++)
+		ck_assert_int_eq(append_to(&r, i), 0);
+	rig_sync_all(&r, SEG_STORED);
+	WAIT_FOR((rig_commit(&r), segstore_state(r.st, &s),
+		  s.staged_bytes + s.cached_bytes <= r.cap &&
+		      s.staged_bytes - s.yield_bytes < r.cap / 4));
+	ck_assert_uint_gt(s.staged_bytes, r.cap / 2);
+	rig_no_fault(&r, 3);
+	rig_sync_all(&r, SEG_DISPERSED);
+	rig_check_all(&r); /* the cache is full now */
+	segstore_state(r.st, &s);
+	ck_assert_uint_gt(s.cached_bytes, r.cap / 2);
+	rig_down(&r);
+	mem_store_destroy(r.store[3]);
+	r.store[3] = mem_store_create();
+	r.heal_rate = 1 << 10; /* does not get far */
+	rig_up(&r, 0);
+	rig_start(&r);
+	WAIT_FOR((segstore_state(r.st, &s), s.below_n > 10));
+	ck_assert_uint_gt(s.staged_bytes, r.cap / 2);
+	ck_assert_uint_lt(s.staged_bytes - s.yield_bytes, r.cap / 4);
+	for (int i = 200; i < 300; i++)
+		ck_assert_int_eq(append_to(&r, i), 0);
+	rig_check_all(&r);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("segstore healing");
+	TCase *c = tcase_create("all");
+
+	if (!getenv("SEGSTORE_LOG"))
+		log_set_level(LOG_LV_ERROR);
+	tcase_add_checked_fixture(c, NULL, teardown);
+	tcase_set_timeout(c, 110);
+	tcase_add_test(c, test_heal_rate);
+	tcase_add_test(c, test_straggler);
+	tcase_add_test(c, test_one_away);
+	suite_add_tcase(s, c);
+	SRunner *sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	int failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
