@@ -1,7 +1,10 @@
-"""Compares a recovered mount with the model, as DESIGN.md promises: names and attributes are those after some number j of operations, not before the last one that
+#!/usr/bin/env python3
+"""crash_check.py MOUNT JOURNAL: compares what crash_work.py did, by all its journals.
+
+Compares a recovered mount with the model, as DESIGN.md promises: names and attributes are those after some number j of operations, not before the last one that
 was acknowledged as durable; the content of each file is what it was at some point of its own history, not before its own last such point, nor before a
 rename that made it appear over another name."""
-import json, os, stat
+import glob, json, os, stat, sys
 
 from crash_model import DURABLE, EXCHANGE, NOTHING, Model
 
@@ -18,6 +21,8 @@ class Journal:
         self.ops, self.results, self.errors, self.killed_at, self.bad = [], {}, {}, None, None
         with open(path) as f:
             for line in f:
+                if not line.endswith("\n"):
+                    break  # torn: not said yet
                 kind, *rest = line.rstrip("\n").split(" ", 2)
                 if kind == "T":
                     self.ops.append(json.loads(rest[1]))
@@ -275,3 +280,24 @@ def describe(want, have):
     a, z = diff[0], diff[-1] + FINE
     zeros = not any(have[a:z])
     return f"bytes {a} to {z} differ in {len(diff)} pieces of {FINE}, {'all zeros' if zeros else have[a:a + 8].hex()} instead of {want[a:a + 8].hex()}"
+
+
+def main(mnt, journal):
+    """Mounted as by default, with the kernel's cache."""
+    for path in sorted(glob.glob(journal + ".*")):
+        j = Journal(path)
+        if not j.ops:
+            continue
+        folder = f"{mnt}/w{path[len(journal) + 1:]}"
+        if j.bad:
+            sys.exit(f"{folder}: operation {j.bad[0]} read something else than was written from {j.bad[1]}")
+        try:
+            shape, content = scan(folder)
+            c = Checker(j, {}, True)
+            c.content(c.names(shape), content)
+        except (Mismatch, OSError) as e:
+            sys.exit(f"{folder}: {e}; its last operations:\n  " + "\n  ".join(j.tail()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,6 +1,7 @@
-"""A seeded mix of operations on a real mount. Every operation stands in a journal outside the drive before it is tried ("T number operation") and after it was
+#!/usr/bin/env python3
+"""crash_work.py MOUNT JOURNAL SEED ROUND [COUNT]: a seeded mix of operations in MOUNT/w<ROUND>, with the journal JOURNAL.<ROUND>, for crash_check.py. Every operation stands in a journal outside the drive before it is tried ("T number operation") and after it was
 acknowledged ("A number result"), or refused ("E number errno"); "K" is written before the daemon is killed, "B" when a read showed what it must not."""
-import ctypes, errno, fcntl, json, mmap, os, random, signal, subprocess, threading, time
+import ctypes, errno, fcntl, json, mmap, os, random, signal, subprocess, sys, threading, time
 
 from crash_model import EXCHANGE, KEEP, NOREPLACE, PUNCH, ZERO, Model, data
 
@@ -155,7 +156,9 @@ class Generator:
             yield from self.close()
         src = self.handle()
         p = self.some() if self.r.random() < .5 else None
-        yield ["open", src, p or self.r.choice(sorted(self.m.base))]
+        if not p and not self.m.base and not self.some():
+            return
+        yield ["open", src, p or self.r.choice(sorted(self.m.base) or [self.some()])]
         dst = self.own() if self.r.random() < .5 else None
         if dst is None or self.m.handles[dst] is self.m.handles[src]:
             dst = self.handle()
@@ -259,7 +262,7 @@ class Generator:
             yield ["fsyncdir", self.folder()]
 
     def read(self):
-        p = self.some() if self.r.random() < .8 else self.r.choice(sorted(self.m.base))
+        p = self.some() if self.r.random() < .8 or not self.m.base else self.r.choice(sorted(self.m.base))
         if p:
             yield ["read", p]
 
@@ -449,3 +452,20 @@ def run(folder, base_folder, base, journal, seed, round, with_cache, durable, co
         timer.join()
     if pushing:
         pushing.wait(60)
+
+
+def main(mnt, journal, seed, round, count="200"):
+    folder = f"{mnt}/w{round}"
+    try:
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)
+        fd = os.open(folder, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+    except OSError:
+        return  # nothing to say: there is no journal then
+    run(folder, None, {}, f"{journal}.{round}", seed, round, True, .3, int(count))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
