@@ -15,6 +15,7 @@
 #define BACKGROUND_BYTES   (32u << 20)
 #define BACKGROUND_MAX     16
 #define BACKGROUND_LIMITED 2 /* where bandwidth is limited: who reads waits behind it */
+#define HEAL_PART          4 /* of the memory for transfers, what those that heal may have */
 #define SCAN_MISSES        3
 
 enum xfer_state { XFER_QUEUED, XFER_RUNNING, XFER_DONE, XFER_FAILED };
@@ -30,7 +31,7 @@ struct xfer {
 	enum xfer_state state; /* by lock, as result, refs, parts */
 	int result, refs, background, abandoned;
 	int64_t deadline;  /* 0: st->timeout from the start on */
-	int heal;          /* nobody reads what it fetches */
+	int heal;          /* nobody reads what it fetches; by lock until it runs */
 	struct list parts; /* who waits */
 	uint8_t *bytes;    /* file layout; valid once done */
 
@@ -292,6 +293,7 @@ static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
 
 	list_remove(l);
 	st->fetch_bytes += xfer_memory(x);
+	st->heal_fetch_bytes += x->heal ? xfer_memory(x) : 0;
 	/* Its readers were killed meanwhile: it asks nobody, and nobody may join it. */
 	x->abandoned = !x->background && list_empty(&x->parts);
 	if (x->abandoned)
@@ -299,17 +301,26 @@ static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
 	return x;
 }
 
+static int fits(const struct list *l, uint64_t used, uint64_t max)
+{
+	return !used || used + xfer_memory(list_entry(l, struct xfer, queue)) <= max;
+}
+
 /* Who is waited for goes first, oldest first: so none waits here longer than its deadline, for
- * those before it end by theirs. */
+ * those before it end by theirs. What heals has a part of the memory only: it may hold that for
+ * long, where it gives way to others or a backend hangs, and readers must not wait for it. */
 static struct xfer *xfer_next_locked(struct segstore *st)
 {
 	struct list *l = list_first(&st->waiting_xfers);
 
+	if (!l) {
+		l = list_first(&st->heal_xfers);
+		if (l && !fits(l, st->heal_fetch_bytes, st->max.fetch / HEAL_PART))
+			l = NULL;
+	}
 	if (!l && st->bg_running < background_max(st) && st->bg_bytes < BACKGROUND_BYTES)
 		l = list_first(&st->queued_xfers);
-	if (!l ||
-	    (st->fetch_bytes &&
-	     st->fetch_bytes + xfer_memory(list_entry(l, struct xfer, queue)) > st->max.fetch))
+	if (!l || !fits(l, st->fetch_bytes, st->max.fetch))
 		return NULL;
 	return xfer_take_locked(st, l);
 }
@@ -396,6 +407,7 @@ static void net_end(struct segstore *st, struct xfer *x)
 	if (--x->net == 0) {
 		xfer_free_net(x);
 		st->fetch_bytes -= xfer_memory(x);
+		st->heal_fetch_bytes -= x->heal ? xfer_memory(x) : 0;
 		st->jobs--;
 	}
 	/* The store may be gone once its last job has ended. */
@@ -459,6 +471,7 @@ void seg_fetch_cancel_all(struct segstore *st)
 
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&st->queued_xfers, &st->waiting_xfers);
+	list_splice_back(&st->queued_xfers, &st->heal_xfers);
 	while (!list_empty(&st->queued_xfers)) {
 		x = xfer_take_locked(st, st->queued_xfers.next);
 		pthread_mutex_unlock(&st->lock);
@@ -562,9 +575,10 @@ static int plan_locked(struct segstore *st, struct seg *s, uint32_t from, uint32
 			x->deadline = f ? f->deadline : 0;
 			x->heal = heal;
 			list_push_back(fresh, &x->queue);
-		} else if (f && x->state == XFER_QUEUED && x->background &&
-			   !list_empty(&x->queue)) {
+		} else if (f && x->state == XFER_QUEUED && !list_empty(&x->queue) &&
+			   (x->background || (x->heal && !heal))) {
 			x->background = 0; /* waited for now */
+			x->heal &= heal;
 			x->deadline = f->deadline;
 			list_remove(&x->queue);
 			list_push_back(fresh, &x->queue);
@@ -595,7 +609,12 @@ static void start_all(struct segstore *st, struct list *fresh, struct list *late
 {
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&st->queued_xfers, later);
-	list_splice_back(&st->waiting_xfers, fresh);
+	list_for_each_safe (l, fresh) {
+		struct xfer *x = list_entry(l, struct xfer, queue);
+
+		list_remove(l);
+		list_push_back(x->heal ? &st->heal_xfers : &st->waiting_xfers, l);
+	}
 	pthread_mutex_unlock(&st->lock);
 	pump(st);
 }

@@ -345,7 +345,9 @@ struct segstore {
 	/* Fetches. */
 	struct list running_xfers, queued_xfers; /* queued: read-ahead */
 	struct list waiting_xfers;               /* somebody waits for them; they wait for memory */
-	uint64_t fetch_bytes;                    /* of those that run */
+	struct list heal_xfers;                  /* the same of those that heal: behind readers */
+	uint64_t fetch_bytes,
+	    heal_fetch_bytes; /* memory of those that run, and of those that heal */
 	int bg_running, fg_running;
 	uint64_t bg_bytes;
 	unsigned explored; /* atomic */

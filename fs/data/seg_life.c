@@ -85,6 +85,7 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	list_init(&st->running_xfers);
 	list_init(&st->queued_xfers);
 	list_init(&st->waiting_xfers);
+	list_init(&st->heal_xfers);
 }
 
 static void free_one(struct hash_node *n, void *arg)
@@ -172,7 +173,8 @@ void segstore_start(struct segstore *st)
 static int busy_locked(const struct segstore *st)
 {
 	return st->uploads || st->jobs || st->commit_running || !list_empty(&st->commits) ||
-	       !list_empty(&st->running_xfers) || !list_empty(&st->queued_xfers) || st->verifying;
+	       !list_empty(&st->running_xfers) || !list_empty(&st->queued_xfers) ||
+	       !list_empty(&st->waiting_xfers) || !list_empty(&st->heal_xfers) || st->verifying;
 }
 
 /* Commits that nobody will make any more. */
