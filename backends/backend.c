@@ -268,8 +268,9 @@ static int list_append(struct backend_entry **all, size_t *n, const struct backe
 	return 0;
 }
 
-int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
-		      size_t *n, int64_t timeout)
+/* until: the deadline of all pages together; 0: each page has `timeout`. */
+static int list_wait(struct backend *b, const char *prefix, size_t max, int64_t timeout,
+		     int64_t until, struct backend_entry **entries, size_t *n)
 {
 	char *token = NULL;
 	int rc, empty = 0;
@@ -278,8 +279,11 @@ int backend_list_wait(struct backend *b, const char *prefix, struct backend_entr
 	*n = 0;
 	do {
 		struct backend_req req = { .op = BACKEND_LIST, .key = prefix, .token = token };
+		int64_t left = until ? until - clock_mono_ns() : timeout;
 
-		rc = run(b, &req, timeout);
+		rc = until && left <= 0 ? -ETIMEDOUT : run(b, &req, left);
+		if (!rc && req.nentries > max - *n)
+			rc = -EFBIG;
 		if (!rc)
 			rc = list_append(entries, n, &req);
 		empty = req.nentries ? 0 : empty + 1;
@@ -296,4 +300,18 @@ int backend_list_wait(struct backend *b, const char *prefix, struct backend_entr
 		*n = 0;
 	}
 	return rc;
+}
+
+int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
+		      size_t *n, int64_t timeout)
+{
+	return list_wait(b, prefix, SIZE_MAX, timeout, 0, entries, n);
+}
+
+int backend_list_few_wait(struct backend *b, const char *prefix, size_t max,
+			  struct backend_entry **entries, size_t *n, int64_t timeout)
+{
+	int64_t until = clock_mono_ns() + (timeout > 0 ? timeout : BACKEND_TIMEOUT);
+
+	return list_wait(b, prefix, max, timeout, until, entries, n);
 }

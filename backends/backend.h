@@ -194,5 +194,10 @@ int backend_delete_wait(struct backend *b, const char *key,
 /* All pages. *entries malloc'ed. */
 int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
 		      size_t *n, int64_t timeout);
+/* The same where few are expected, from a backend that may lie: all pages within timeout, and
+ * -EFBIG beyond max entries, so that an answer without end neither hangs the caller nor fills its
+ * memory. */
+int backend_list_few_wait(struct backend *b, const char *prefix, size_t max,
+			  struct backend_entry **entries, size_t *n, int64_t timeout);
 
 #endif

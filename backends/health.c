@@ -146,7 +146,7 @@ static int refresh_locked(struct health *h)
 		h->info.since = clock_real_ns() / NS_PER_S;
 	h->info.state = state;
 	h->info.open = open;
-	if (open && !h->whole.probing)
+	if ((open || h->first_error) && !h->whole.probing)
 		next = h->whole.at;
 	if (h->corrupt_until > now)
 		next = MIN(next, h->corrupt_until);
@@ -267,6 +267,16 @@ static void answered_locked(struct health *h, const struct backend_req *req, int
 		latency_add(latency_of(h, req), (double)took);
 }
 
+/* One more in a row. A definite error is in the state from the first one on: a probe will tell
+ * whether that is still so, for perhaps nobody else asks. */
+static void fail_whole_locked(struct health *h, int error)
+{
+	if (++h->in_a_row >= FAILURES_TO_OPEN)
+		gate_shut(&h->whole, error);
+	else
+		h->whole.at = clock_mono_ns() + DELAY_MIN;
+}
+
 static void failed_locked(struct health *h, const struct backend_req *req)
 {
 	int puts = req->op == BACKEND_PUT || req->op == BACKEND_DELETE;
@@ -281,8 +291,8 @@ static void failed_locked(struct health *h, const struct backend_req *req)
 		h->first_error = req->result;
 	if (h->whole.error) /* it was in flight when the gate was shut */
 		h->whole.error = req->result;
-	else if (++h->in_a_row >= FAILURES_TO_OPEN)
-		gate_shut(&h->whole, req->result);
+	else
+		fail_whole_locked(h, req->result);
 }
 
 static void health_returned(struct layer *l, struct relay *r)
@@ -363,6 +373,9 @@ static void probe_done(struct backend_req *req)
 		} else {
 			gate_shut(&h->whole, h->whole.error);
 		}
+	} else if (h->first_error) {
+		h->whole.asked = 0;
+		fail_whole_locked(h, h->first_error);
 	}
 	changed = refresh_locked(h);
 	pthread_mutex_unlock(&h->l.lock);
@@ -377,7 +390,8 @@ static void tick_timer(struct timer *t)
 	int changed, send;
 
 	pthread_mutex_lock(&h->l.lock);
-	send = !h->closing && h->whole.error && !h->whole.probing && clock_mono_ns() >= h->whole.at;
+	send = !h->closing && (h->whole.error || h->first_error) && !h->whole.probing &&
+	       clock_mono_ns() >= h->whole.at;
 	if (send) {
 		h->whole.probing = 1;
 		snprintf(h->probe_key, sizeof(h->probe_key), "%s",
@@ -508,8 +522,8 @@ void health_report_stall(struct backend *health)
 		return;
 	pthread_mutex_lock(&h->l.lock);
 	note_error_locked(h, -ETIMEDOUT);
-	if (!h->whole.error && ++h->in_a_row >= FAILURES_TO_OPEN)
-		gate_shut(&h->whole, -ETIMEDOUT);
+	if (!h->whole.error)
+		fail_whole_locked(h, -ETIMEDOUT);
 	changed = refresh_locked(h);
 	layer_hold_locked(&h->l);
 	pthread_mutex_unlock(&h->l.lock);
@@ -527,7 +541,7 @@ void health_retry(struct backend *health)
 	SCOPE_LOCK(&h->l.lock);
 	h->puts.at = 0;
 	h->puts.asked = h->puts.error != 0;
-	if (!h->whole.error || h->whole.probing || h->closing)
+	if (!(h->whole.error || h->first_error) || h->whole.probing || h->closing)
 		return;
 	h->whole.asked = 1;
 	h->whole.at = clock_mono_ns();

@@ -11,7 +11,8 @@
 
 #include "fs/base/scope.h"
 
-#define READ_STEP 4096
+#define READ_STEP   4096
+#define RESYNC_STEP (1 << 20)
 
 static int range_check(size_t n, uint64_t off)
 {
@@ -223,6 +224,23 @@ int file_sync_dir(const char *path)
 	if (fd < 0)
 		return -errno;
 	return fsync(fd) ? -errno : 0;
+}
+
+int file_resync(int fd, uint64_t n)
+{
+	size_t step = (size_t)MIN(n, (uint64_t)RESYNC_STEP);
+	AUTO_FREE uint8_t *p = malloc(step ? step : 1);
+	int rc = p ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; !rc && at < n; at += step) {
+		step = (size_t)MIN(n - at, (uint64_t)step);
+		rc = file_pread(fd, p, step, at);
+		if (!rc)
+			rc = file_pwrite(fd, p, step, at);
+	}
+	if (rc)
+		return rc;
+	return fdatasync(fd) ? -errno : 0;
 }
 
 char *str_printf(const char *fmt, ...)

@@ -305,12 +305,13 @@ static int wind_up(struct serve *s)
 	int rc = drive_flush(s->drive, SEG_DISPERSED, 0, drain_tick, s), closed;
 
 	drain_tick(s);
-	say_left(s, rc);
 	notify_service("STATUS=closing the drive\nEXTEND_TIMEOUT_USEC=%d", NOTIFY_EXTEND_US);
 	phase_set(s, PHASE_CLOSING);
 	/* The time for uploads is over: what is still in flight is cut off, and put again later. */
 	closed = close_drive(s, clock_mono_ns() + (rc ? 0 : CLOSE_LIMIT));
-	if (closed)
+	if (!closed) /* else not all of it is safe */
+		say_left(s, rc);
+	else
 		log_error("not everything could be committed to %s: %s", s->paths->state,
 			  strerror(-closed));
 	pthread_mutex_lock(&s->lock);

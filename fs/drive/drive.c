@@ -81,15 +81,15 @@ static struct shares shares_of(uint64_t memory)
 	    (MAX(memory ? memory : DRIVE_MEMORY, (uint64_t)DRIVE_MEMORY_MIN) - MEMORY_BASE) / 100;
 
 	return (struct shares){
-		.segments = 53 * percent,
-		.unsynced = 53 * percent / 4, /* a part of those */
-		.dirty = 8 * percent,
+		.segments = 48 * percent,
+		.unsynced = 48 * percent / 4, /* a part of those */
+		.dirty = 7 * percent,
 		.pages = 6 * percent,
 		.buffers = 6 * percent,
 		/* What the kernel may send at once arrives at once: WRITEs are taken before their
 		 * answer is delayed. */
-		.kernel = 12 * percent,
-		.inodes = (uint32_t)MIN(14 * percent / INODE_BYTES, UINT32_MAX),
+		.kernel = 24 * percent,
+		.inodes = (uint32_t)MIN(12 * percent / INODE_BYTES, UINT32_MAX),
 		.rows = (uint32_t)MIN(5 * percent / ROW_BYTES, UINT32_MAX),
 	};
 }
@@ -182,12 +182,17 @@ static void verify_one(void *arg, int i)
 {
 	struct drive *d = arg;
 
-	/* A shut breaker knows better than to ask: it probes by itself. */
+	/* A shut breaker knows better than to ask: it probes by itself. But not when it is the
+	 * guard that answers. */
 	if (__atomic_load_n(&d->verified, __ATOMIC_RELAXED) >> i & 1 ||
-	    !health_usable(d->backends[i], 0))
+	    (!health_usable(d->backends[i], 0) && !guard_foreign(d->bare[i])))
 		return;
-	if (guard_verify(d->bare[i], !d->read_only, VERIFY_TIMEOUT))
-		__atomic_or_fetch(&d->verified, 1u << i, __ATOMIC_RELAXED);
+	int foreign = guard_foreign(d->bare[i]);
+	if (!guard_verify(d->bare[i], !d->read_only, VERIFY_TIMEOUT))
+		return;
+	if (foreign)
+		health_retry(d->handles[i].health);
+	__atomic_or_fetch(&d->verified, 1u << i, __ATOMIC_RELAXED);
 }
 
 /* Folders look at their marker with every request; clouds are asked once, behind the mount. Until

@@ -18,7 +18,7 @@ struct guard {
 	const struct backend_url *url;
 	struct backend_env env;
 	struct backend *real; /* atomic; once set it stays until destroy */
-	int foreign;          /* atomic: it carries another drive's marker */
+	int foreign;          /* atomic: it carries another drive's marker, as was answered last */
 	pthread_mutex_t lock; /* guards the rest */
 	int64_t tried;
 	int trying;
@@ -195,16 +195,26 @@ int guard_verify(struct backend *b, int may_claim, int64_t timeout)
 	if (!real)
 		return 0;
 	rc = backend_verify(real, g->env.drive, g->env.uuid, timeout, &e);
-	if (rc == -ENOENT)
+	if (rc == -EEXIST) {
+		pthread_mutex_lock(&g->lock);
+		g->why = e;
+		pthread_mutex_unlock(&g->lock);
+		if (!__atomic_exchange_n(&g->foreign, 1, __ATOMIC_ACQ_REL))
+			log_error("%s. It is not used; the drive goes on with the others", e.text);
+		return 0; /* the marker has no MAC: one wrong bit on the way says the same */
+	}
+	if (rc == -ENOENT && !guard_foreign(b))
 		mark_again(g, real, may_claim);
-	if (rc != -EEXIST)
-		return !rc || rc == -ENOENT;
-	log_error("%s. It is not used; the drive goes on with the others", e.text);
-	pthread_mutex_lock(&g->lock);
-	g->why = e;
-	pthread_mutex_unlock(&g->lock);
-	__atomic_store_n(&g->foreign, 1, __ATOMIC_RELEASE);
-	return 1;
+	if (!rc && __atomic_exchange_n(&g->foreign, 0, __ATOMIC_ACQ_REL))
+		log_info("backend %s carries this drive's marker now: it is used again", g->b.name);
+	return !rc || (rc == -ENOENT && !guard_foreign(b));
+}
+
+int guard_foreign(struct backend *b)
+{
+	struct guard *g = guard_of(b);
+
+	return g && __atomic_load_n(&g->foreign, __ATOMIC_ACQUIRE);
 }
 
 void guard_words(struct backend *b, char *out, size_t size)

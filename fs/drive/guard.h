@@ -16,8 +16,11 @@ int guard_open(const struct backend_url *u, const struct backend_env *env, struc
 
 /* Looks at the marker, up to timeout (ns); blocks, for the care thread. An empty place that lost
  * its marker is marked again when `may_claim`. 1 when it is settled, 0 to ask again later. What is
- * found is logged. Any backend may be given. */
+ * found is logged. Any backend may be given. Another drive's marker is never settled: answers can
+ * be wrong, and places be put right. */
 int guard_verify(struct backend *b, int may_claim, int64_t timeout);
+/* 1: the last look found another drive's marker. */
+int guard_foreign(struct backend *b);
 
 /* Why it does not work, in words for the user; "" when there is nothing to say. Any backend may be
  * given. */

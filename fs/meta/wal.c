@@ -252,6 +252,18 @@ int wal_run(struct meta *m, struct err *e)
 	return rc ? err_set(e, -rc, "Cannot start a thread: %s", strerror(rc)) : 0;
 }
 
+/* The last mount may have ended because this file could not be synced: then it holds, in memory
+ * only, commits that were never acknowledged, and ours would be appended to them. After a clean end
+ * it is empty. */
+static int resync(struct meta *m)
+{
+	struct stat st;
+
+	if (fstat(m->wal_fd, &st))
+		return -errno;
+	return st.st_size ? file_resync(m->wal_fd, (uint64_t)st.st_size) : 0;
+}
+
 int wal_start(struct meta *m, struct err *e)
 {
 	AUTO_FREE char *wal = str_printf("%s-wal", m->path);
@@ -262,6 +274,9 @@ int wal_start(struct meta *m, struct err *e)
 	m->wal_fd = open(wal, O_RDWR | O_CLOEXEC);
 	if (m->wal_fd < 0)
 		return err_set(e, -errno, "Cannot open %s: %s", wal, strerror(errno));
+	rc = resync(m);
+	if (rc)
+		return err_set(e, rc, "Cannot make %s durable: %s", wal, strerror(-rc));
 	rc = db_open(m->path, DB_CHECKPOINTER, &m->checkpointer, e);
 	if (rc)
 		return rc;

@@ -61,7 +61,7 @@ class Drain(soak.Soak):
         names = [f's{i}' for i in range(SEGMENTS)]
         for n in names:
             self.write(n, PIECE)
-        self.status()
+        self.say('all are written')
         before, at = self.asked(), time.time()
         time.sleep(2)
         idle = max(b - a for a, b in zip(before, self.asked())) / (time.time() - at)
@@ -89,6 +89,7 @@ class Drain(soak.Soak):
             raise SystemExit(f'{total} requests for {segments} segments at one place')
         for p in self.proxies:
             p.rules(soak_places.COUNT)
+        self.say('drained')
         self.check(names, PIECE)
         print(f'test_drain: {SEGMENTS} MB drained in {time.time() - begin:.1f} s by itself: {total} requests for {segments} segments at one place, at most {rate:.0f}/s '
               f'({idle:.1f}/s while away)')
@@ -101,6 +102,7 @@ class Drain(soak.Soak):
         names = [f'h{i}' for i in range(12)]
         for n in names:
             self.write(n, PIECE // 2)
+        self.say('written with two away')
         self.wait(60, 'all is stored on four', lambda: self.below() >= len(names) and not self.status()['segments']['uploading'])
         told = self.run('status', self.mnt).stdout
         if f'Stored     {self.below()} segments are on enough backends, but not on all' not in told:
@@ -110,13 +112,17 @@ class Drain(soak.Soak):
         if self.below() < len(names):
             raise SystemExit(f'{self.below()} of {len(names)} segments are known to lack shards after a remount')
         self.kill()
+        # One wrong bit in one answer: the marker that is read once per mount names another backend.
+        self.proxies[0].rules(dict(do='corrupt', byte=1 << 30, method='GET', path='skyflok', times=1), soak_places.COUNT)
         self.mount('heal-rate=1M')
+        self.wait(30, 'a place with a foreign marker is absent', lambda: self.status()['backends'][4]['state'] == 'absent')
         if self.below() < len(names):
             raise SystemExit(f'{self.below()} of {len(names)} segments are known to lack shards after a kill')
         left = self.status()['bytes']['to_heal']
         for i in 1, 5:
             self.places.list[i].lift()
         self.wait(60, 'healing begins', lambda: self.below() < len(names))
+        self.say('healing')
         begin, slowest = time.time(), 0.0
         while self.below():
             if time.time() - begin > 60 + 4 * left / HEAL_RATE:

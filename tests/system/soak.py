@@ -389,7 +389,7 @@ class Soak:
         except (SystemExit, OSError, subprocess.SubprocessError) as e:
             self.w.wrong(str(e))
         finally:
-            self.ended = True
+            self.ended = self.w.killed = True  # what fails from here on says nothing
             self.w.stop.set()
             self.w.go.set()
             if self.places and (self.w.problems or self.pid is None):

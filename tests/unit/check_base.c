@@ -568,6 +568,41 @@ START_TEST(file_replace_takes_relative_and_long_names)
 }
 END_TEST
 
+static uint64_t written; /* bytes that pwrite was given */
+
+ssize_t __real_pwrite64(int fd, const void *p, size_t n, off_t off);
+ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t off);
+ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t off)
+{
+	written += n;
+	return __real_pwrite64(fd, p, n, off);
+}
+
+START_TEST(file_resync_writes_all_again)
+{
+	static const size_t lens[] = { 0, 1, 4096, (1 << 20) + 1, 5 << 19 };
+	AUTO_FREE char *path = str_printf("%s/f", scratch);
+
+	for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+		size_t n = lens[i], len;
+		AUTO_FREE uint8_t *p = malloc(n + 1), *got = NULL;
+		AUTO_CLOSE int fd = -1;
+
+		for (size_t j = 0; j < n; j++)
+			p[j] = (uint8_t)(j * 7 + j / 251);
+		ck_assert_int_eq(file_replace(path, p, n, 0600), 0);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		written = 0;
+		ck_assert_int_eq(file_resync(fd, n), 0);
+		ck_assert_uint_eq(written, n);
+		ck_assert_int_eq(file_read_all(path, n, &got, &len), 0);
+		ck_assert_uint_eq(len, n);
+		ck_assert_mem_eq(got, p, n);
+		ck_assert_int_eq(file_resync(fd, n + 1), -ENODATA);
+	}
+}
+END_TEST
+
 START_TEST(file_mkdirs_makes_all_levels)
 {
 	AUTO_FREE char *path = str_printf("%s/a//b/c/", scratch);
@@ -620,7 +655,7 @@ int main(void)
 	ADD(s, "clock", clock_splits_times, clock_wait_times_out);
 	ADD(s, "file", file_whole_ranges, file_read_all_bounds, file_replace_swaps_content,
 	    file_replace_failure_leaves_nothing, file_replace_takes_relative_and_long_names,
-	    file_mkdirs_makes_all_levels);
+	    file_resync_writes_all_again, file_mkdirs_makes_all_levels);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

@@ -262,6 +262,23 @@ START_TEST(definite_at_once)
 }
 END_TEST
 
+/* ... and it does not stay there when nobody asks any more. */
+START_TEST(definite_is_probed)
+{
+	struct fault_rule r = {
+		.op = -1, .prefix = "", .times = 2, .action = FAULT_RESULT, .result = -ENODEV
+	};
+	int64_t begin = clock_mono_ns();
+
+	layer_fault_set(fault, &r, 1);
+	ck_assert_int_eq(head("k"), -ENODEV);
+	ck_assert_int_eq(info().state, HEALTH_ABSENT);
+	wait_state(HEALTH_OK);
+	ck_assert_uint_eq(READ(r, fired), 2);
+	ck_assert_int_lt(clock_mono_ns() - begin, 10 * NS_PER_S);
+}
+END_TEST
+
 START_TEST(corrupt)
 {
 	health_report_corrupt(b);
@@ -379,6 +396,7 @@ int main(void)
 	tcase_add_test(tc, full);
 	tcase_add_test(tc, read_only);
 	tcase_add_test(tc, definite_at_once);
+	tcase_add_test(tc, definite_is_probed);
 	tcase_add_test(tc, corrupt);
 	tcase_add_test(tc, slow);
 	tcase_add_test(tc, queue_is_not_the_backend);
