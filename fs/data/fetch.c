@@ -69,7 +69,7 @@ struct seg_fetch {
 static void xfer_free_net(struct xfer *x)
 {
 	for (int i = 0; i < FANOUT_MAX; i++) {
-		bufpool_put(x->st->buffers, x->get.buf[i]);
+		free(x->get.buf[i]);
 		x->get.buf[i] = NULL;
 	}
 }
@@ -82,7 +82,7 @@ static void xfer_unref_locked(struct segstore *st, struct xfer *x)
 	list_remove(&x->queue);
 	seg_unpin_locked(st, x->seg);
 	xfer_free_net(x);
-	bufpool_put(st->buffers, x->bytes);
+	free(x->bytes);
 	free(x);
 }
 
@@ -214,14 +214,14 @@ static int net_prepare(struct xfer *x)
 	uint32_t suspect = s->suspect;
 	int busy = st->fg_running > SEG_QUEUE_LONG;
 	pthread_mutex_unlock(&st->lock);
-	x->bytes = bufpool_get(st->buffers, x->len);
+	x->bytes = malloc(x->len);
 	g->len = segio_slots(s->body->ext + x->first, x->count, s->k);
 	uint64_t offset = SHARD_HEADER_LEN + segio_slots(s->body->ext, x->first, s->k);
 	for (int i = 0; i < st->n; i++) {
 		shard_key(x->keys[i], x->set, i);
 		x->key[i] = x->keys[i];
 		g->offset[i] = offset;
-		g->buf[i] = g->skip >> i & 1 ? NULL : bufpool_get(st->buffers, g->len);
+		g->buf[i] = g->skip >> i & 1 ? NULL : malloc(g->len);
 		if (!x->bytes || (!g->buf[i] && !(g->skip >> i & 1)))
 			return -ENOMEM;
 	}

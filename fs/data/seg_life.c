@@ -7,8 +7,7 @@
 
 #define UPLOAD_THREADS 2
 #define FETCH_THREADS  2
-#define BUFFERS_KEPT   ((size_t)48 << 20) /* two segments of 16 MiB, coded 4 + 2 */
-#define PATIENCE       (60 * NS_PER_S)    /* for what was cancelled */
+#define PATIENCE       (60 * NS_PER_S) /* for what was cancelled */
 
 #define MEMORY_DEFAULT (96ull << 20)
 
@@ -109,7 +108,6 @@ static void store_free(struct segstore *st)
 	seg_regions_free(st);
 	hash_release(&st->segs);
 	code_destroy(st->code);
-	bufpool_destroy(st->buffers);
 	plain_release(&st->plain);
 	pthread_cond_destroy(&st->changed);
 	pthread_cond_destroy(&st->flush_cv);
@@ -136,10 +134,9 @@ int segstore_open(const struct segstore_opts *o, struct segstore **out, struct e
 	st->cache_dir = str_printf("%s", o->cache_dir);
 	st->uploadq = workq_create("seg-upload", UPLOAD_THREADS);
 	st->fetchq = workq_create("seg-fetch", FETCH_THREADS);
-	st->buffers = bufpool_create(BUFFERS_KEPT);
 	rc = code_create(st->k, st->m, &st->code);
 	if (!rc && (!st->staging_dir || !st->cache_dir || !st->uploadq || !st->fetchq ||
-		    !st->buffers || hash_init(&st->segs, 1024)))
+		    hash_init(&st->segs, 1024)))
 		rc = -ENOMEM;
 	if (rc)
 		err_set(e, rc, "the segment store cannot be set up: %s", strerror(-rc));

@@ -141,7 +141,7 @@ void seg_upload_kick(struct segstore *st)
 
 static void upload_free(struct upload *u)
 {
-	shards_release(u->st, &u->shards);
+	shards_release(&u->shards);
 	free(u);
 }
 
