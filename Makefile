@@ -44,9 +44,9 @@ check-unit: all
 # Over real servers on loopback; "make check" runs these with the other system tests.
 check-clouds: all
 	BUILD=$(BUILD) tests/system/run clouds cloud_faults cloud_drive
-# Hours of crashes: every failpoint twice, many kills and power cuts. In bounds in `make check`.
+# Hours of crashes: every failpoint twice, many kills and power cuts, every call on a file failing. In bounds in `make check`.
 check-crash: deps-check all
-	FULL=1 ROUNDS=$(or $(ROUNDS),200) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut
+	FULL=1 ROUNDS=$(or $(ROUNDS),200) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut crash_states nth_fault disk_trouble
 check-system: all
 	BUILD=$(BUILD) tests/system/run $(TESTS)
 
