@@ -38,7 +38,7 @@ static int req_check(const struct backend_req *req)
 		return -EINVAL;
 	switch (req->op) {
 	case BACKEND_PUT:
-		if (req->flags & ~(unsigned)BACKEND_IF_ABSENT)
+		if (req->flags & ~(unsigned)(BACKEND_IF_ABSENT | BACKEND_BACKGROUND))
 			return -EINVAL;
 		break;
 	case BACKEND_GET:
@@ -63,6 +63,7 @@ void backend_submit(struct backend *b, struct backend_req *req)
 	req->result = 0;
 	req->size = 0;
 	req->retry_after = 0;
+	req->waited = 0;
 	req->date = 0;
 	req->unasked = 0;
 	req->entries = NULL;
@@ -140,17 +141,33 @@ static void wait_done(struct backend_req *req)
 	pthread_cond_signal(&w->cond);
 }
 
+#define STOP_LOOK (50 * NS_PER_MS)
+
+/* 1 when the request has ended, 0 when it is to be cancelled. */
+static int wait_for(struct backend *b, struct wait *w)
+{
+	SCOPE_LOCK(&w->lock);
+
+	while (!w->ended && !backend_stopped(b))
+		cond_wait_until(&w->cond, &w->lock, b->stop ? clock_mono_ns() + STOP_LOOK : 0);
+	return w->ended;
+}
+
 /* The backend guarantees done() by the deadline, so the wait itself needs none. */
 static int run(struct backend *b, struct backend_req *req, int64_t timeout)
 {
 	struct wait w = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+	if (backend_stopped(b))
+		return -ECANCELED;
 	if (cond_init_mono(&w.cond))
 		return -ENOMEM;
 	req->user = &w;
 	req->done = wait_done;
 	req->deadline = timeout > 0 ? clock_mono_ns() + timeout : 0;
 	backend_submit(b, req);
+	if (!wait_for(b, &w))
+		backend_cancel(b, req);
 	pthread_mutex_lock(&w.lock);
 	while (!w.ended)
 		cond_wait_until(&w.cond, &w.lock, 0);
@@ -251,8 +268,9 @@ static int list_append(struct backend_entry **all, size_t *n, const struct backe
 	return 0;
 }
 
-int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
-		      size_t *n, int64_t timeout)
+/* until: the deadline of all pages together; 0: each page has `timeout`. */
+static int list_wait(struct backend *b, const char *prefix, size_t max, int64_t timeout,
+		     int64_t until, struct backend_entry **entries, size_t *n)
 {
 	char *token = NULL;
 	int rc, empty = 0;
@@ -261,8 +279,11 @@ int backend_list_wait(struct backend *b, const char *prefix, struct backend_entr
 	*n = 0;
 	do {
 		struct backend_req req = { .op = BACKEND_LIST, .key = prefix, .token = token };
+		int64_t left = until ? until - clock_mono_ns() : timeout;
 
-		rc = run(b, &req, timeout);
+		rc = until && left <= 0 ? -ETIMEDOUT : run(b, &req, left);
+		if (!rc && req.nentries > max - *n)
+			rc = -EFBIG;
 		if (!rc)
 			rc = list_append(entries, n, &req);
 		empty = req.nentries ? 0 : empty + 1;
@@ -279,4 +300,18 @@ int backend_list_wait(struct backend *b, const char *prefix, struct backend_entr
 		*n = 0;
 	}
 	return rc;
+}
+
+int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
+		      size_t *n, int64_t timeout)
+{
+	return list_wait(b, prefix, SIZE_MAX, timeout, 0, entries, n);
+}
+
+int backend_list_few_wait(struct backend *b, const char *prefix, size_t max,
+			  struct backend_entry **entries, size_t *n, int64_t timeout)
+{
+	int64_t until = clock_mono_ns() + (timeout > 0 ? timeout : BACKEND_TIMEOUT);
+
+	return list_wait(b, prefix, max, timeout, until, entries, n);
 }

@@ -35,7 +35,11 @@
 enum backend_op { BACKEND_PUT, BACKEND_GET, BACKEND_HEAD, BACKEND_DELETE, BACKEND_LIST };
 #define BACKEND_OPS 5
 
-enum { BACKEND_IF_ABSENT = 1 }; /* PUT: only when there is no such object */
+enum {
+	BACKEND_IF_ABSENT = 1,  /* PUT: only when there is no such object */
+	BACKEND_BACKGROUND = 2, /* nobody waits for it (healing): where requests queue, others go
+				   first */
+};
 
 struct backend_entry {
 	char key[BACKEND_KEY_MAX + 1];
@@ -53,6 +57,9 @@ struct backend_req {
 	/* ns that it may take once it has begun, waiting for a free slot not counted; 0: no limit
 	 */
 	int64_t patience;
+	/* Bytes per second at which a network backend sends or takes the body, 0: as it comes. Set
+	 * by the layer that limits bandwidth, so that a large object is no burst. */
+	uint64_t pace;
 	/* PUT: the body. GET: where the bytes go; the sum of lengths is what is wanted. */
 	const struct iovec *iov;
 	int iovs;
@@ -70,6 +77,7 @@ struct backend_req {
 	 * end). HEAD: the object's size. */
 	uint64_t size;
 	int64_t retry_after; /* ns to wait before a repetition, 0 unknown */
+	int64_t waited;      /* ns of its time for which the backend is not to blame: queue, pace */
 	int64_t date;        /* unix seconds by the backend's clock, 0 unknown */
 	/* 1: it failed on this machine before the backend was asked, which says nothing about the
 	 * backend's health. */
@@ -98,7 +106,8 @@ struct backend_ops {
 	/* Optional: -EOPNOTSUPP when unknown; local and quick only. */
 	int (*space)(struct backend *b, uint64_t *total, uint64_t *avail);
 	/* Optional: binds the place to the drive: writes a marker that later requests verify.
-	 * -EEXIST (filled): it holds another drive or other files. Blocks. */
+	 * -EEXIST (filled): it holds another drive or other files. -EINPROGRESS: no clear answer
+	 * came, the marker may be there. Blocks. */
 	int (*claim)(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],
 		     struct err *e);
 	/* Optional: takes back what claim wrote, if it is this drive's, and folders that are empty
@@ -116,7 +125,10 @@ struct backend {
 	const struct backend_ops *ops;
 	struct backend *below; /* layers: what is underneath, else NULL */
 	int64_t timeout;       /* default ns for a request; 0: BACKEND_TIMEOUT. Layers inherit it */
-	char name[64];         /* for logs and status: "acme DE-FRA" or "file:/srv/a" */
+	/* Atomic, NULL: none. Not 0: the blocking wrappers, and claim, unclaim and verify of
+	 * clouds, cancel what they wait for and end in -ECANCELED. Layers inherit it. */
+	const int *stop;
+	char name[64]; /* for logs and status: "acme DE-FRA" or "file:/srv/a" */
 };
 
 #define BACKEND_TIMEOUT (30 * NS_PER_S)
@@ -151,6 +163,11 @@ void backend_submit(struct backend *b, struct backend_req *req);
  * happened. */
 void backend_cancel(struct backend *b, struct backend_req *req);
 void backend_destroy(struct backend *b); /* NULL is fine */
+/* Was the owner of the backend asked to end? */
+static inline int backend_stopped(const struct backend *b)
+{
+	return b->stop && __atomic_load_n(b->stop, __ATOMIC_RELAXED);
+}
 int backend_space(struct backend *b, uint64_t *total, uint64_t *avail);
 int backend_claim(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],
 		  struct err *e);
@@ -177,5 +194,10 @@ int backend_delete_wait(struct backend *b, const char *key,
 /* All pages. *entries malloc'ed. */
 int backend_list_wait(struct backend *b, const char *prefix, struct backend_entry **entries,
 		      size_t *n, int64_t timeout);
+/* The same where few are expected, from a backend that may lie: all pages within timeout, and
+ * -EFBIG beyond max entries, so that an answer without end neither hangs the caller nor fills its
+ * memory. */
+int backend_list_few_wait(struct backend *b, const char *prefix, size_t max,
+			  struct backend_entry **entries, size_t *n, int64_t timeout);
 
 #endif

@@ -145,6 +145,14 @@ static void op_free(struct cloud_op *op)
 	free(op);
 }
 
+/* What the body took because it had to keep to its pace. */
+static int64_t paced_ns(const struct backend_req *req)
+{
+	uint64_t n = req->op == BACKEND_PUT ? backend_req_bytes(req) : req->size;
+
+	return (int64_t)((double)n / (double)req->pace * NS_PER_S);
+}
+
 static void op_finish(struct cloud_op *op, int result)
 {
 	struct backend_req *req = op->req;
@@ -157,6 +165,8 @@ static void op_finish(struct cloud_op *op, int result)
 	req->result = result;
 	if (req->op != BACKEND_LIST && (result || req->op != op->what))
 		req->size = 0; /* also for a GET of nothing, which was a HEAD */
+	if (!result && req->pace)
+		req->waited = paced_ns(req);
 	op_free(op);
 	req->done(req);
 	cloud_let(c);
@@ -561,6 +571,7 @@ void cloud_submit(struct backend *b, struct backend_req *req)
 	if (!op->http.deadline)
 		op->http.deadline = clock_mono_ns() + (b->timeout ? b->timeout : BACKEND_TIMEOUT);
 	op->http.patience = req->patience;
+	op->http.pace = req->pace;
 	{
 		SCOPE_LOCK(&c->lock);
 		c->live++;

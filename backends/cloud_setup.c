@@ -8,7 +8,7 @@
 #include "fs/base/file.h"
 #include "fs/base/scope.h"
 
-#define CLAIM_TIMEOUT (60 * NS_PER_S)
+#define CLAIM_TIMEOUT (30 * NS_PER_S)
 
 int cloud_flag(const struct backend_url *u, const char *name, int dflt, struct err *e)
 {
@@ -156,30 +156,57 @@ static void call_done(struct backend_req *req)
 	pthread_cond_signal(&call->cond);
 }
 
+#define STOP_LOOK (50 * NS_PER_MS)
+
+/* Until the call is over (0: whenever) or `until`; 1 when it is over. */
+static int call_await(struct backend *b, struct call *call, int64_t until)
+{
+	SCOPE_LOCK(&call->lock);
+
+	while (!call->over && !backend_stopped(b) && (!until || clock_mono_ns() < until)) {
+		int64_t look = b->stop ? clock_mono_ns() + STOP_LOOK : until;
+
+		cond_wait_until(&call->cond, &call->lock, until ? MIN(look, until) : look);
+	}
+	return call->over;
+}
+
+/* One try. */
+static void call_once(struct backend *b, struct backend_req *req, struct call *call)
+{
+	call->over = 0;
+	req->done = call_done;
+	req->user = call;
+	req->result = 0;
+	req->size = 0;
+	cloud_submit(b, req);
+	if (!call_await(b, call, 0))
+		cloud_cancel(b, req);
+	pthread_mutex_lock(&call->lock);
+	while (!call->over)
+		pthread_cond_wait(&call->cond, &call->lock);
+	call->over = 0;
+	pthread_mutex_unlock(&call->lock);
+}
+
 /* A blocking request, repeated while it is worth it. Not by way of backend_submit: the marker's
  * name is deliberately no key, so that no request of the drive ever touches it. */
 static int call_wait(struct backend *b, struct backend_req *req, int64_t timeout)
 {
 	int64_t give_up = clock_mono_ns() + timeout, pause = 200 * NS_PER_MS;
-	struct call call = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
+	struct call call = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+	if (backend_stopped(b))
+		return -ECANCELED;
+	if (cond_init_mono(&call.cond))
+		return -ENOMEM;
 	for (;;) {
-		struct timespec ts = timespec_of(pause);
-		call.over = 0;
-		req->done = call_done;
-		req->user = &call;
 		req->deadline = MIN(clock_mono_ns() + 15 * NS_PER_S, give_up);
-		req->result = 0;
-		req->size = 0;
-		cloud_submit(b, req);
-		pthread_mutex_lock(&call.lock);
-		while (!call.over)
-			pthread_cond_wait(&call.cond, &call.lock);
-		pthread_mutex_unlock(&call.lock);
-		if ((req->result != -EAGAIN && req->result != -ETIMEDOUT) ||
+		call_once(b, req, &call);
+		if ((req->result != -EAGAIN && req->result != -ETIMEDOUT) || backend_stopped(b) ||
 		    clock_mono_ns() + pause >= give_up)
 			break;
-		nanosleep(&ts, NULL);
+		call_await(b, &call, clock_mono_ns() + pause);
 		pause *= 2;
 	}
 	pthread_cond_destroy(&call.cond);
@@ -271,9 +298,11 @@ int cloud_claim(struct backend *b, const uint8_t drive[16], const uint8_t uuid[1
 	/* Two drives may be created at the same moment: who came first has it. */
 	if (r == -EEXIST && !marker_get(b, found, CLAIM_TIMEOUT))
 		return marker_compare(c, found, want, e);
-	return r ? err_set(e, r, "%s: %s%s cannot be written: %s", b->name, c->prefix, CLOUD_MARKER,
-			   strerror(-r))
-		 : 0;
+	if (!r)
+		return 0;
+	err_set(e, r, "%s: %s%s cannot be written: %s", b->name, c->prefix, CLOUD_MARKER,
+		strerror(-r));
+	return r == -ETIMEDOUT || r == -EAGAIN || r == -EIO ? -EINPROGRESS : r;
 }
 
 int cloud_verify(struct backend *b, const uint8_t drive[16], const uint8_t uuid[16],

@@ -37,8 +37,20 @@ void fanout_put(struct fanout_put *f); /* -ENOMEM comes as result of all */
  * happened. */
 void fanout_put_cancel(struct fanout_put *f);
 
+/* What all gets of a drive may spend on hedges: each request earns a twentieth of one, so that they
+ * are about 5 % at most (and at most ten at once); none while more than `busy` gets are under way:
+ * then it is the queue that is slow. */
+struct fanout_budget {
+	int busy;    /* constant */
+	int running; /* atomic */
+	int tokens;  /* atomic; twentieths of a hedge */
+};
+void fanout_budget_init(struct fanout_budget *b, int busy);
+
 /* Reads the same kind of range from any k of n backends. Starts k (+ `extra` at once), adds one for
- * every failure, and hedges: when some are slower than `hedge` ns, the next candidate is asked too.
+ * every failure, and hedges: when more than `extra` are slower than their `hedge`, the next
+ * candidate is asked too, if the budget allows. One that is slower than `rescue` may never answer:
+ * another takes its place in any case.
  * Candidates are taken in the order given by `order` (cheapest or fastest first), those with an
  * open breaker last. check() judges the bytes of object i (0 good, -EBADMSG wrong: counted as
  * corrupt for that backend); called on any thread, may run concurrently for different i. done()
@@ -53,9 +65,12 @@ struct fanout_get {
 	uint64_t offset[FANOUT_MAX];
 	void *buf[FANOUT_MAX]; /* buf[i] holds len bytes */
 	size_t len;
-	uint32_t skip; /* bit i: never ask backend i (its shard is known to be missing) */
+	uint32_t skip;  /* bit i: never ask backend i (its shard is known to be missing) */
+	unsigned flags; /* of each get: BACKEND_BACKGROUND or 0 */
 	int64_t deadline;
-	int64_t hedge; /* ns, 0: none */
+	int64_t hedge[FANOUT_MAX];    /* ns, of backend i; 0: none */
+	int64_t rescue;               /* ns, 0: none */
+	struct fanout_budget *budget; /* outlives released(); NULL: hedges are free */
 	int (*check)(struct fanout_get *f, int i);
 	void (*done)(struct fanout_get *f);
 	void (*released)(struct fanout_get *f);

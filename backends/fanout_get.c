@@ -20,8 +20,8 @@ struct candidate {
 	struct iovec iov;
 	/* These by f->lock. */
 	enum get_state state;
-	int result;       /* why it FAILED */
-	int64_t hedge_at; /* ASKED: when another one is asked besides */
+	int result;                  /* why it FAILED */
+	int64_t hedge_at, rescue_at; /* ASKED: when another one is asked besides */
 	int cancel_sent;
 };
 
@@ -35,10 +35,12 @@ struct get_run {
 	/* The rest by f->lock. */
 	int driving;
 	int cancelled;
-	int refs;    /* the timer's and those of calls of fanout_get_cancel */
-	int next;    /* in order */
-	int told;    /* done() has been called, or is being called */
-	int decided; /* the result stands; what comes later only releases */
+	int refs;       /* the timer's and those of calls of fanout_get_cancel */
+	int next;       /* in order */
+	int hedges;     /* paid for */
+	int64_t pay_at; /* when the budget, which had none left, is asked again */
+	int told;       /* done() has been called, or is being called */
+	int decided;    /* the result stands; what comes later only releases */
 	struct candidate c[];
 };
 
@@ -123,14 +125,55 @@ static void decide_locked(struct get_run *g, int good, int64_t now)
 	}
 }
 
+#define HEDGE_PRICE 20 /* earnings of 20 requests: 5 % */
+#define HEDGES_MAX  10
+#define PAY_AGAIN   (20 * NS_PER_MS)
+
+void fanout_budget_init(struct fanout_budget *b, int busy)
+{
+	*b = (struct fanout_budget){ .busy = busy, .tokens = HEDGE_PRICE };
+}
+
+static void budget_earn(struct fanout_budget *b)
+{
+	/* Two at once may go one above the limit: no harm. */
+	if (b && __atomic_load_n(&b->tokens, __ATOMIC_RELAXED) < HEDGES_MAX * HEDGE_PRICE)
+		__atomic_fetch_add(&b->tokens, 1, __ATOMIC_RELAXED);
+}
+
+static int budget_pay(struct fanout_budget *b)
+{
+	int had;
+
+	if (!b)
+		return 1;
+	if (__atomic_load_n(&b->running, __ATOMIC_RELAXED) > b->busy)
+		return 0;
+	had = __atomic_load_n(&b->tokens, __ATOMIC_RELAXED);
+	while (had >= HEDGE_PRICE)
+		if (__atomic_compare_exchange_n(&b->tokens, &had, had - HEDGE_PRICE, 0,
+						__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return 1;
+	return 0;
+}
+
+static void budget_running(struct fanout_budget *b, int add)
+{
+	if (b)
+		__atomic_fetch_add(&b->running, add, __ATOMIC_RELAXED);
+}
+
 static void ask_locked(struct get_run *g)
 {
 	struct fanout_get *f = g->f;
 	int i = g->order[g->next++];
 	struct candidate *c = &g->c[i];
+	int64_t now = clock_mono_ns();
 
 	c->state = GET_ASKED;
-	c->hedge_at = f->hedge > 0 ? clock_mono_ns() + f->hedge : INT64_MAX;
+	c->hedge_at = f->hedge[i] > 0 ? now + f->hedge[i] : INT64_MAX;
+	c->rescue_at = f->rescue > 0 ? now + f->rescue : INT64_MAX;
+	budget_earn(f->budget);
 	pthread_mutex_unlock(&f->lock);
 	c->iov = (struct iovec){ f->buf[i], f->len };
 	c->req = (struct backend_req){
@@ -139,6 +182,7 @@ static void ask_locked(struct get_run *g)
 		.offset = f->offset[i],
 		.iov = &c->iov,
 		.iovs = 1,
+		.flags = f->flags,
 		.deadline = g->deadline,
 		.done = get_done,
 	};
@@ -156,10 +200,12 @@ static void cancel_locked(struct get_run *g, int i)
 	pthread_mutex_lock(&f->lock);
 }
 
-/* How many are slower than the hedge; *next is when one more will be, INT64_MAX: never. */
-static int slow_locked(const struct get_run *g, int64_t now, int64_t *next)
+/* How many are asked besides the k: the extra ones from the start, for each that is slow once it is
+ * paid for, for each that may be lost. *next is when that may change, INT64_MAX: never. */
+static int besides_locked(struct get_run *g, int64_t now, int64_t *next)
 {
-	int slow = 0;
+	const struct fanout_get *f = g->f;
+	int slow = 0, lost = 0, covered;
 
 	*next = INT64_MAX;
 	for (int i = 0; i < g->norder; i++) {
@@ -167,12 +213,23 @@ static int slow_locked(const struct get_run *g, int64_t now, int64_t *next)
 
 		if (c->state != GET_ASKED)
 			continue;
-		if (c->hedge_at <= now)
-			slow++;
-		else
+		slow += c->hedge_at <= now;
+		lost += c->rescue_at <= now;
+		if (c->hedge_at > now)
 			*next = MIN(*next, c->hedge_at);
+		if (c->rescue_at > now)
+			*next = MIN(*next, c->rescue_at);
 	}
-	return slow;
+	covered = MAX(f->extra + g->hedges, lost);
+	while (slow > covered && g->next < g->norder && now >= g->pay_at) {
+		if (budget_pay(f->budget))
+			g->hedges = ++covered - f->extra;
+		else
+			g->pay_at = now + PAY_AGAIN;
+	}
+	if (slow > covered)
+		*next = MIN(*next, g->pay_at);
+	return MAX(f->extra, MAX(lost, MIN(slow, covered)));
 }
 
 static void get_timer(struct timer *t)
@@ -204,11 +261,11 @@ static int step_locked(struct get_run *g)
 {
 	struct fanout_get *f = g->f;
 	int64_t now = clock_mono_ns(), next;
-	int slow = slow_locked(g, now, &next);
+	int besides = besides_locked(g, now, &next);
 	int good = count_locked(g, GET_GOOD), asked = count_locked(g, GET_ASKED);
 	int left = g->norder - g->next;
-	/* Each one that failed has made room for another; one besides for each that is slow. */
-	int want = MIN(f->k + f->extra + slow - good, left + asked);
+	/* Each one that failed has made room for another. */
+	int want = MIN(f->k + besides - good, left + asked);
 
 	if (good >= f->k || good + asked + left < f->k || g->cancelled || now >= g->deadline) {
 		decide_locked(g, good, now);
@@ -256,6 +313,7 @@ static void drive_unlock(struct get_run *g)
 		cancel_locked(g, i);
 	if (count_locked(g, GET_ASKED) == 0 && g->refs == 0) {
 		f->impl = NULL; /* a cancel that comes late finds nothing */
+		budget_running(f->budget, -1);
 		pthread_mutex_unlock(&f->lock);
 		free(g);
 		f->released(f);
@@ -331,6 +389,7 @@ void fanout_get(struct fanout_get *f)
 	g->deadline = f->deadline ? f->deadline : clock_mono_ns() + BACKEND_TIMEOUT;
 	/* Health layers hold references of their own: this starts no thread. */
 	g->timers = timers_acquire();
+	budget_running(f->budget, 1);
 	pthread_mutex_lock(&f->lock);
 	f->impl = g;
 	drive_unlock(g);

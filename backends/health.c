@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/histogram.h"
 #include "backends/relay.h"
 #include "fs/base/clock.h"
 #include "fs/base/log.h"
@@ -37,6 +38,7 @@ struct latency {
 	double recent, usual;
 	unsigned samples;
 	int slow;
+	struct histogram all;
 };
 #define SAMPLES_TO_KNOW 16
 #define SLOW_EXCESS     (200.0 * NS_PER_MS)
@@ -211,6 +213,7 @@ static void latency_add(struct latency *lat, double ns)
 	if (lat->samples == 0)
 		lat->recent = lat->usual = ns;
 	lat->samples++;
+	histogram_add(&lat->all, (int64_t)ns);
 	lat->recent += (ns - lat->recent) / 8;
 	/* A plain mean first, so that the first sample has no more weight than others. */
 	if (lat->samples > SAMPLES_TO_KNOW)
@@ -222,6 +225,25 @@ static void latency_add(struct latency *lat, double ns)
 		lat->slow = lat->recent > 2 * lat->usual;
 	else
 		lat->slow = lat->recent > 4 * lat->usual && lat->recent > lat->usual + SLOW_EXCESS;
+}
+
+static struct latency *latency_of(struct health *h, const struct backend_req *req)
+{
+	int large = backend_req_bytes(req) > SMALL_MAX;
+
+	return &h->lat[(req->op == BACKEND_PUT ? PUT_SMALL : GET_SMALL) + large];
+}
+
+/* Nobody waited for the end: others were faster. Without this the slowest would never be known for
+ * it, and asked first for ever. What it had taken by then is less than it would have; so it counts
+ * only where that is more than expected. */
+static void lost_locked(struct health *h, const struct backend_req *req, int64_t took)
+{
+	struct latency *lat = latency_of(h, req);
+
+	if (req->op == BACKEND_GET && req->result == -ECANCELED && !req->unasked &&
+	    (double)took > lat->recent)
+		latency_add(lat, (double)took);
 }
 
 static void answered_locked(struct health *h, const struct backend_req *req, int64_t took, int own)
@@ -241,12 +263,8 @@ static void answered_locked(struct health *h, const struct backend_req *req, int
 		return;
 	if (req->op != BACKEND_PUT)
 		memcpy(h->good_key, req->key, strlen(req->key) + 1);
-	if (req->result == 0 && req->op != BACKEND_HEAD) {
-		int large = backend_req_bytes(req) > SMALL_MAX;
-
-		latency_add(&h->lat[(req->op == BACKEND_PUT ? PUT_SMALL : GET_SMALL) + large],
-			    (double)took);
-	}
+	if (req->result == 0 && req->op != BACKEND_HEAD)
+		latency_add(latency_of(h, req), (double)took);
 }
 
 /* One more in a row. A definite error is in the state from the first one on: a probe will tell
@@ -281,14 +299,17 @@ static void health_returned(struct layer *l, struct relay *r)
 {
 	struct health *h = container_of(l, struct health, l);
 	struct health_relay *hr = container_of(r, struct health_relay, r);
+	int64_t took = MAX(clock_mono_ns() - hr->begun - r->req.waited, 1);
 	int changed;
 
 	pthread_mutex_lock(&l->lock);
 	if (hr->put_probe)
 		h->puts.probing = 0;
 	if (is_answer(r->req.result))
-		answered_locked(h, &r->req, clock_mono_ns() - hr->begun, 0);
-	else if (!is_neutral(&r->req))
+		answered_locked(h, &r->req, took, 0);
+	else if (is_neutral(&r->req))
+		lost_locked(h, &r->req, took);
+	else
 		failed_locked(h, &r->req);
 	changed = refresh_locked(h);
 	pthread_mutex_unlock(&l->lock);
@@ -457,6 +478,18 @@ void health_get(struct backend *health, struct health_info *out)
 	*out = h->info;
 	out->latency_get = (int64_t)lat[lat[GET_SMALL].samples ? GET_SMALL : GET_LARGE].recent;
 	out->latency_put = (int64_t)lat[lat[PUT_SMALL].samples ? PUT_SMALL : PUT_LARGE].recent;
+}
+
+int64_t health_get_p90(struct backend *health, uint64_t bytes)
+{
+	struct health *h = health_of(health);
+	const struct latency *lat;
+
+	if (!h)
+		return 0;
+	lat = &h->lat[GET_SMALL + (bytes > SMALL_MAX)];
+	SCOPE_LOCK(&h->l.lock);
+	return lat->samples < SAMPLES_TO_KNOW ? 0 : histogram_percentile(&lat->all, 90);
 }
 
 void health_report_corrupt(struct backend *health)

@@ -42,6 +42,9 @@ struct backend *layer_health(struct backend *below,
 void health_get(struct backend *health, struct health_info *out);
 /* Bytes from there had a wrong MAC: state "corrupt" for the next 10 minutes. */
 void health_report_corrupt(struct backend *health);
+/* ns that nine of ten gets of that size (small or large) take there; 0: not known yet. Gets that
+ * were cancelled because others were faster count as having taken as long as they had by then. */
+int64_t health_get_p90(struct backend *health, uint64_t bytes);
 /* It took a put and said nothing while all others answered long ago: one failure in a row, as when
  * its deadline passes. */
 void health_report_stall(struct backend *health);

@@ -50,6 +50,7 @@ struct http_req {
 	size_t max_text;  /* 0: 64 KiB */
 	int64_t deadline; /* absolute, monotonic ns; required */
 	int64_t patience; /* ns it may take once it is on the wire; 0: no limit */
+	uint64_t pace;    /* bytes per second of the body, either way; 0: no limit */
 	/* Called when its turn has come, to fill in url, headers and body: what is signed, dated or
 	 * carries a token must not grow old while it waits. 0; HTTP_PARK: not yet, it is parked
 	 * instead; a negative errno ends it, unasked. Optional. On the network thread, no locks

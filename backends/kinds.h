@@ -7,8 +7,7 @@
 
 struct backend_kind {
 	const char *scheme;
-	const char *const
-	    *params; /* known parameters besides provider and location; ends with NULL */
+	const char *const *params; /* known parameters besides those of all kinds; ends with NULL */
 	/* Checks path and parameters of a URL of this kind. 0 or -EINVAL with a sentence. */
 	int (*check)(const struct backend_url *u, struct err *e);
 	/* The label when the URL gives none, malloc'ed. Which provider's loss or curiosity this

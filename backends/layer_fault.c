@@ -212,6 +212,7 @@ struct backend *layer_fault(struct backend *below, struct fault_rule *rules, int
 		backend_destroy(below);
 		return NULL;
 	}
+	q->l.parks_asked = 1;
 	q->rules = rules;
 	q->nrules = nrules;
 	return &q->l.b;

@@ -32,6 +32,7 @@ struct retry {
 struct retry_relay {
 	struct relay r;
 	int tried;
+	int64_t waited; /* sum of all tries */
 };
 
 /* Full jitter (Brooker 2015): uniform between 0 and the exponential bound, so that clients that
@@ -90,6 +91,7 @@ static void retry_returned(struct layer *l, struct relay *r)
 	struct retry_relay *rr = container_of(r, struct retry_relay, r);
 	int64_t at;
 
+	rr->waited += r->req.waited;
 	/* Unasked: it waited in a queue of ours until its deadline; another try would wait again.
 	 */
 	if (!worth_repeating(r->req.result) || r->req.unasked || rr->tried >= q->tries)
@@ -102,6 +104,7 @@ static void retry_returned(struct layer *l, struct relay *r)
 		return;
 	r->req.result = -ECANCELED;
 end:
+	r->req.waited = rr->waited;
 	relay_end(r);
 }
 

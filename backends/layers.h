@@ -4,6 +4,7 @@
 #define BACKENDS_LAYERS_H
 
 #include "backends/backend.h"
+#include "backends/bandwidth.h"
 
 /* Repeats -EAGAIN, -EBADMSG and -ETIMEDOUT of a single try with full-jitter exponential backoff
  * (100 ms .. 20 s; honours retry_after) until the request's deadline or `tries`. A try gets the
@@ -12,10 +13,10 @@
  * after an unclear outcome and finds -EEXIST reports -EEXIST: the caller compares (I4). */
 struct backend *layer_retry(struct backend *below, int tries);
 
-/* At most `in_flight` requests at a time (0: no limit) and bytes per second up and down (0: no
- * limit; changeable). First come, first served. */
-struct backend *layer_limit(struct backend *below, int in_flight, uint64_t up, uint64_t down);
-void layer_limit_set(struct backend *limit, uint64_t up, uint64_t down);
+/* At most `in_flight` requests at a time (0: no limit), and as many bytes per second as bw, which
+ * it shares with others, has (borrowed for the layer's life; NULL: no limit). First come, first
+ * served; BACKEND_BACKGROUND behind the others. */
+struct backend *layer_limit(struct backend *below, int in_flight, struct bandwidth *bw);
 
 struct backend_stats {
 	uint64_t requests[BACKEND_OPS], errors[BACKEND_OPS];

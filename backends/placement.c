@@ -87,3 +87,46 @@ int placement_check(const struct backend_url *urls, int k, int m, int insist, st
 		rc = check_providers(urls, k, m, e);
 	return rc;
 }
+
+static int is_folder(const struct backend_url *u)
+{
+	return strcmp(u->scheme, "file") == 0;
+}
+
+/* Measured once, at one moment: less than a factor of two is noise. */
+static int latency_class(const struct backend_url *u, int64_t ns)
+{
+	int c = 0;
+
+	if (is_folder(u))
+		return -1;
+	if (!ns)
+		return 64; /* it did not answer */
+	for (int64_t step = 10 * NS_PER_MS; step < ns; step *= 2)
+		c++;
+	return c;
+}
+
+void placement_order(const struct backend_url *urls, const int64_t *latency, int n, uint8_t *order)
+{
+	double cost[SHARDS_MAX], dearest = 0;
+	int class[SHARDS_MAX];
+
+	for (int i = 0; i < n; i++)
+		dearest = MAX(dearest, urls[i].cost);
+	for (int i = 0; i < n; i++) {
+		int j = i;
+
+		cost[i] = urls[i].cost >= 0 ? urls[i].cost : is_folder(&urls[i]) ? 0 : dearest;
+		class[i] = latency_class(&urls[i], latency[i]);
+		/* Insertion keeps equal ones in order. */
+		for (; j > 0; j--) {
+			int o = order[j - 1];
+
+			if (cost[o] < cost[i] || (cost[o] <= cost[i] && class[o] <= class[i]))
+				break;
+			order[j] = order[j - 1];
+		}
+		order[j] = (uint8_t)i;
+	}
+}

@@ -11,4 +11,11 @@
  * --provider-limit-override). */
 int placement_check(const struct backend_url *urls, int k, int m, int insist, struct err *e);
 
+/* Shards 0..k-1 are the content itself, and every sound read takes them; the others are read when
+ * something is missing. So the places that are cheapest to read, and among equals fastest, come
+ * first: order[j] is the URL that gets shard j. Prices by cost= (a folder without one is free, a
+ * cloud without one as dear as the dearest); folders before clouds; latency[i] in ns, 0 where it is
+ * not known, told apart by powers of two from 10 ms on; what is equal stays in the order given. */
+void placement_order(const struct backend_url *urls, const int64_t *latency, int n, uint8_t *order);
+
 #endif

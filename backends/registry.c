@@ -42,7 +42,7 @@ static int unknown_param(const struct backend_kind *k, const char *name, struct 
 	struct buf b = { 0 };
 	const char *list;
 
-	buf_printf(&b, "provider, location");
+	buf_printf(&b, "provider, location, cost");
 	for (const char *const *p = k->params; *p; p++)
 		buf_printf(&b, ", %s", *p);
 	list = buf_cstr(&b);
@@ -95,6 +95,24 @@ static int take_label(char **label, char **value, const char *name, struct err *
 	return 0;
 }
 
+static int take_cost(double *cost, const char *value, struct err *e)
+{
+	char *end;
+
+	if (*cost >= 0)
+		return err_set(e, -EINVAL, "cost= stands twice");
+	/* Digits and a point: strtod would also take "inf" and hexadecimal. */
+	if (!*value || value[strspn(value, "0123456789.")] || strlen(value) > 16)
+		return err_set(e, -EINVAL, "cost=%.32s: the price of reading a GB, such as 0.09",
+			       value);
+	*cost = strtod(value, &end);
+	if (*end) {
+		*cost = -1;
+		return err_set(e, -EINVAL, "cost=%s is not a number", value);
+	}
+	return 0;
+}
+
 /* name and value are taken, also on failure. */
 static int add_param(const struct backend_kind *k, struct backend_url *u, char *name_, char *value_,
 		     struct err *e)
@@ -110,6 +128,8 @@ static int add_param(const struct backend_kind *k, struct backend_url *u, char *
 	}
 	if (strcmp(name, "location") == 0)
 		return take_label(&u->location, &value, "location", e);
+	if (strcmp(name, "cost") == 0)
+		return take_cost(&u->cost, value, e);
 	while (*known && strcmp(*known, name))
 		known++;
 	if (!*known)
@@ -196,6 +216,7 @@ int backend_url_parse(const char *url, struct backend_url *u, struct err *e)
 	int rc;
 
 	memset(u, 0, sizeof(*u));
+	u->cost = -1;
 	rc = parse(url, u, e);
 	if (rc == -ENOMEM)
 		err_set(e, rc, "out of memory");
@@ -262,6 +283,7 @@ int backend_open(const struct backend_url *u, const struct backend_env *env, str
 	if (rc)
 		return rc;
 	(*out)->timeout = env->timeout;
+	(*out)->stop = env->stop;
 	name_backend(k, u, *out);
 	return 0;
 }

@@ -1,4 +1,5 @@
-/* From a URL to a backend. A URL carries its labels: file:///srv/a?provider=acme&location=DE-FRA */
+/* From a URL to a backend. A URL carries its labels:
+ * file:///srv/a?provider=acme&location=DE-FRA&cost=0.09 */
 #ifndef BACKENDS_REGISTRY_H
 #define BACKENDS_REGISTRY_H
 
@@ -12,6 +13,7 @@ struct backend_url {
 	char *provider; /* label; default: file: "local:<path>" (each folder counts as its own
 			   provider), others: scheme and endpoint's host */
 	char *location; /* label, "" when none */
+	double cost;    /* what reading a GB costs there, in any currency; -1: not given */
 	int nparams;    /* the rest of the query, for the kind itself; decoded */
 	struct {
 		char *name, *value;
@@ -34,6 +36,7 @@ struct backend_env {
 	const uint8_t *uuid;          /* 16 bytes of the backend within the drive, or NULL */
 	const char *credentials_file; /* path of the drive's .cred file, or NULL */
 	int64_t timeout;              /* default deadline per request in ns, 0: 30 s */
+	const int *stop;              /* as in struct backend */
 };
 
 /* The bare backend, without layers. Does not touch the network; file: does not touch the folder. 0

@@ -22,6 +22,7 @@ int layer_init(struct layer *l, struct backend *below, const struct backend_ops 
 	l->b.ops = ops;
 	l->b.below = below;
 	l->b.timeout = below->timeout;
+	l->b.stop = below->stop;
 	snprintf(l->b.name, sizeof(l->b.name), "%s", below->name);
 	l->returned = returned;
 	return 0;
@@ -103,6 +104,7 @@ struct relay *relay_create(struct layer *l, struct backend_req *outer, size_t si
 		.key = outer->key,
 		.deadline = outer->deadline ? outer->deadline : backend_deadline(&l->b, outer),
 		.patience = outer->patience,
+		.pace = outer->pace,
 		.iov = outer->iov,
 		.iovs = outer->iovs,
 		.offset = outer->offset,
@@ -174,7 +176,7 @@ void layer_cancel(struct backend *b, struct backend_req *outer)
 		if (l->unqueue_locked)
 			l->unqueue_locked(l, r);
 		pthread_mutex_unlock(&l->lock);
-		r->req.unasked = 1;
+		r->req.unasked = !l->parks_asked;
 		relay_end_with(r, -ECANCELED);
 		return;
 	}
@@ -247,6 +249,7 @@ void relay_end(struct relay *r)
 	outer->result = r->req.result;
 	outer->size = r->req.size;
 	outer->retry_after = r->req.retry_after;
+	outer->waited = r->req.waited;
 	outer->date = r->req.date;
 	outer->unasked = r->req.unasked;
 	outer->entries = r->req.entries;

@@ -39,6 +39,7 @@ struct layer {
 	unsigned live; /* by lock: relays not yet freed, and holds */
 	/* A relay came back from underneath and is HELD; ends it, parks it or submits it again. */
 	void (*returned)(struct layer *l, struct relay *r);
+	int parks_asked; /* constant; what is PARKED counts as asked: the wait plays the network */
 	/* Optional: takes a relay that was PARKED out of the layer's queue. With the lock. */
 	void (*unqueue_locked)(struct layer *l, struct relay *r);
 };

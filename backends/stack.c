@@ -14,7 +14,7 @@ struct backend *backend_stack(struct backend *bare, const struct backend_stack_o
 		h->fault = b = layer_fault(b, o->rules, o->nrules);
 	/* Below retry: each try takes a slot and bandwidth of its own, and waiting for one is not
 	 * held against the try. */
-	h->limit = b = layer_limit(b, o->in_flight, o->up, o->down);
+	h->limit = b = layer_limit(b, o->in_flight, o->bw);
 	h->retry = b = layer_retry(b, o->tries ? o->tries : 6);
 	/* Above retry: what the callers see, repetitions included. */
 	h->stats = b = layer_stats(b);

@@ -6,10 +6,10 @@
 #include "backends/layers.h"
 
 struct backend_stack_opts {
-	int in_flight;     /* 0: no limit */
-	uint64_t up, down; /* bytes per second, 0: no limit */
-	int tries;         /* 0: 6 */
-	int fault;         /* tests: put a fault layer above the bare backend, with these rules */
+	int in_flight;        /* 0: no limit */
+	struct bandwidth *bw; /* shared by the drive's backends, outlives the stack; may be NULL */
+	int tries;            /* 0: 6 */
+	int fault; /* tests: put a fault layer above the bare backend, with these rules */
 	struct fault_rule *rules;
 	int nrules;
 	void (*on_change)(void *arg, struct backend *health); /* as layer_health; may be NULL */

@@ -115,6 +115,13 @@ static struct kept *begin(const uint8_t *key, const uint8_t *nonce, int encrypt)
 	return e;
 }
 
+/* Why begin() gave NULL. Told apart from a failing library, and never from bytes that are wrong:
+ * whoever asks again later gets them. */
+static int not_begun(void)
+{
+	return ready ? -ENOMEM : -EIO;
+}
+
 /* Lengths are int in OpenSSL, hence the pieces. out NULL: additional data. */
 static int feed(struct kept *e, uint8_t *out, const void *in, size_t n)
 {
@@ -156,7 +163,7 @@ int aead_seal(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_LE
 	uint8_t *to = out;
 
 	if (!e)
-		return -EIO;
+		return not_begun();
 	if (feed(e, NULL, aad, aad_len) || feed(e, to, in, n) || seal_end(e, to + n))
 		return failed(e, -EIO);
 	return 0;
@@ -171,7 +178,7 @@ int aead_sealv(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_L
 	uint8_t *to = out;
 
 	if (!e)
-		return -EIO;
+		return not_begun();
 	if (feed(e, NULL, aad, aad_len))
 		return failed(e, -EIO);
 	for (int i = 0; i < iovs; i++) {
@@ -198,7 +205,7 @@ int aead_open(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_LE
 	int len, good;
 
 	if (!e)
-		return -EIO;
+		return not_begun();
 	n -= AEAD_TAG_LEN;
 	memcpy(tag, (const uint8_t *)in + n, AEAD_TAG_LEN);
 	if (feed(e, NULL, aad, aad_len) || feed(e, out, in, n) ||
@@ -220,7 +227,7 @@ int gmac(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_LEN],
 	struct kept *e = begin(key, nonce, 1);
 
 	if (!e)
-		return -EIO;
+		return not_begun();
 	for (int i = 0; i < iovs; i++)
 		if (feed(e, NULL, in[i].iov_base, in[i].iov_len))
 			return failed(e, -EIO);

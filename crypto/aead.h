@@ -15,7 +15,9 @@
 #define AEAD_NONCE_LEN 12
 #define AEAD_TAG_LEN   16
 
-/* Seals n bytes of in into out[n + 16] (ciphertext ‖ tag). in == out is allowed. 0 or -EIO. */
+/* Seals n bytes of in into out[n + 16] (ciphertext ‖ tag). in == out is allowed. 0, -ENOMEM or
+ * -EIO.
+ */
 int aead_seal(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_LEN], const void *aad,
 	      size_t aad_len, const void *in, size_t n, void *out);
 /* The same for gathered input followed by `zeros` zero bytes: out[sum + zeros + 16]. */
@@ -23,7 +25,7 @@ int aead_sealv(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_L
 	       const void *aad, size_t aad_len, const struct iovec *in, int iovs, size_t zeros,
 	       void *out);
 /* Opens n bytes (ciphertext ‖ tag, n >= 16) into out[n - 16]. 0; -EBADMSG when the tag is wrong,
- * out is then wiped. in == out allowed. */
+ * and only then: out is wiped; -ENOMEM and -EIO say nothing of the bytes. in == out allowed. */
 int aead_open(const uint8_t key[AEAD_KEY_LEN], const uint8_t nonce[AEAD_NONCE_LEN], const void *aad,
 	      size_t aad_len, const void *in, size_t n, void *out);
 /* GMAC: the tag of aad ‖ data with nothing encrypted (SP 800-38D section 3). */

@@ -13,6 +13,12 @@ int64_t clock_mono_ns(void);
 int64_t clock_real_ns(void);
 static inline int64_t ns_of(struct timespec t)
 {
+	/* As Linux does with what a filesystem cannot hold: the nearest time that it can (1677 and
+	 * 2262). */
+	if (t.tv_sec >= INT64_MAX / NS_PER_S)
+		return INT64_MAX / NS_PER_S * NS_PER_S;
+	if (t.tv_sec <= INT64_MIN / NS_PER_S)
+		return INT64_MIN / NS_PER_S * NS_PER_S;
 	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 struct timespec timespec_of(int64_t ns); /* tv_nsec in [0, 1e9), also before 1970 */

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@ int failpoint_active;
 /* Written by failpoint_load only, before threads start; the counters change later. */
 static struct point points[POINTS_MAX];
 static int points_count;
+static int report = -1; /* SKYFLOK_FAIL_LOG */
 
 __attribute__((noreturn)) static void malformed(const char *item, const char *why)
 {
@@ -133,8 +135,13 @@ void failpoint_load(const char *spec)
 {
 	char item[256];
 
+	const char *path = getenv("SKYFLOK_FAIL_LOG");
+
 	failpoint_active = 0;
 	points_count = 0;
+	if (report >= 0)
+		close(report);
+	report = path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
 	if (!spec)
 		spec = getenv("SKYFLOK_FAIL");
 	while (spec && *spec) {
@@ -155,6 +162,8 @@ static int fire(const struct point *p)
 {
 	struct timespec t;
 
+	if (report >= 0)
+		dprintf(report, "%s\n", p->name);
 	switch (p->action) {
 	case ACT_ERRNO:
 		return -(int)p->value;

@@ -3,6 +3,8 @@
  * name=action[@n][*t]: the action fires at the n-th time the point is reached (1 = first, default
  * 1), for t times (default 1; 0 = ever after). Actions: an errno name (EIO, ENOSPC, ENOMEM,
  * ETIMEDOUT, EAGAIN, EACCES, EBADMSG), crash (SIGKILL to oneself), stop (SIGSTOP), sleep:MS.
+ * With SKYFLOK_FAIL_LOG=FILE the name of each point that fires is appended to it first: a test can
+ * say whether it proved anything.
  * Unknown names are accepted (the point may be in another program), a malformed value ends the
  * program with a message.
  */

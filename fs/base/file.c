@@ -11,7 +11,8 @@
 
 #include "fs/base/scope.h"
 
-#define READ_STEP 4096
+#define READ_STEP   4096
+#define RESYNC_STEP (1 << 20)
 
 static int range_check(size_t n, uint64_t off)
 {
@@ -42,6 +43,11 @@ int file_pread(int fd, void *p, size_t n, uint64_t off)
 	return 0;
 }
 
+/* A bigger write makes the page cache look for bigger blocks of free memory, which are cold, and
+ * in a virtual machine often not backed by the host: 256 MiB in steps of 16 MiB cost 0.13 to 0.4 s
+ * of processor time, in steps of 1 MiB 0.04 (measured). */
+#define WRITE_STEP ((size_t)1 << 20)
+
 int file_pwrite(int fd, const void *p, size_t n, uint64_t off)
 {
 	const uint8_t *b = p;
@@ -49,7 +55,7 @@ int file_pwrite(int fd, const void *p, size_t n, uint64_t off)
 	if (range_check(n, off))
 		return -EOVERFLOW;
 	while (n > 0) {
-		ssize_t k = pwrite(fd, b, n, (off_t)off);
+		ssize_t k = pwrite(fd, b, MIN(n, WRITE_STEP), (off_t)off);
 
 		if (k < 0 && errno == EINTR)
 			continue;
@@ -218,6 +224,23 @@ int file_sync_dir(const char *path)
 	if (fd < 0)
 		return -errno;
 	return fsync(fd) ? -errno : 0;
+}
+
+int file_resync(int fd, uint64_t n)
+{
+	size_t step = (size_t)MIN(n, (uint64_t)RESYNC_STEP);
+	AUTO_FREE uint8_t *p = malloc(step ? step : 1);
+	int rc = p ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; !rc && at < n; at += step) {
+		step = (size_t)MIN(n - at, (uint64_t)step);
+		rc = file_pread(fd, p, step, at);
+		if (!rc)
+			rc = file_pwrite(fd, p, step, at);
+	}
+	if (rc)
+		return rc;
+	return fdatasync(fd) ? -errno : 0;
 }
 
 char *str_printf(const char *fmt, ...)

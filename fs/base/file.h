@@ -19,6 +19,11 @@ int file_replace(const char *path, const void *p, size_t n, mode_t mode);
 /* mkdir -p with mode for the new ones; each new one's parent is synced. */
 int file_mkdirs(const char *path, mode_t mode);
 int file_sync_dir(const char *path);
+/* Makes durable what reading the first n bytes shows, though somebody's fsync of them failed: the
+ * kernel then calls pages clean that never reached the disk, and no later fsync writes them. So the
+ * same bytes are written once more, then synced. Nobody may write to the file meanwhile; a crash in
+ * the middle changes nothing. */
+int file_resync(int fd, uint64_t n);
 /* Concatenates into malloc'ed memory; NULL when out of memory. */
 char *str_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

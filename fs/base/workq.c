@@ -22,7 +22,11 @@ struct job {
 	struct job *child; /* heap */
 	int64_t at_ns;
 };
-static_assert(sizeof(struct job) == 40, "the header says so");
+
+/* Records for times without memory: whoever submits cannot go on without its job, what it holds
+ * would be held for ever. More than this are never under way when nothing can be allocated, for
+ * whatever a job is about was allocated before. */
+#define SPARE_JOBS 512
 
 struct workq {
 	pthread_mutex_t lock;
@@ -35,6 +39,8 @@ struct workq {
 	int stop;                  /* by lock: idle threads end */
 	int threads;               /* constant once created */
 	char name[16];             /* constant */
+	struct job *spare;         /* by lock: unused ones of spares */
+	struct job spares[SPARE_JOBS];
 	pthread_t ids[];
 };
 
@@ -80,6 +86,16 @@ static struct job *heap_rest(struct job *root)
 	return heap;
 }
 
+static void job_free_locked(struct workq *q, struct job *j)
+{
+	if (j < q->spares || j >= q->spares + SPARE_JOBS) {
+		free(j);
+		return;
+	}
+	j->next = q->spare;
+	q->spare = j;
+}
+
 static void push_ready_locked(struct workq *q, struct job *j)
 {
 	j->next = NULL;
@@ -122,8 +138,8 @@ static void *worker(void *arg)
 			q->running++;
 			pthread_mutex_unlock(&q->lock);
 			j->fn(j->arg);
-			free(j);
 			pthread_mutex_lock(&q->lock);
+			job_free_locked(q, j);
 			q->running--;
 			continue;
 		}
@@ -158,6 +174,8 @@ struct workq *workq_create(const char *name, int threads)
 	if (!q)
 		return NULL;
 	q->last = &q->first;
+	for (int i = 0; i < SPARE_JOBS; i++)
+		job_free_locked(q, &q->spares[i]);
 	snprintf(q->name, sizeof(q->name), "%s", name);
 	if (pthread_mutex_init(&q->lock, NULL))
 		goto free_q;
@@ -185,14 +203,19 @@ free_q:
 	return NULL;
 }
 
-static struct job *job_create(int64_t at_ns, void (*fn)(void *arg), void *arg)
+static struct job *job_create(struct workq *q, int64_t at_ns, void (*fn)(void *arg), void *arg)
 {
 	struct job *j = malloc(sizeof(*j));
 
 	if (!j) {
-		/* The caller has no way to go on without the job: what it holds would be held for
-		 * ever. */
-		log_error("out of memory: cannot queue a job of %zu bytes", sizeof(*j));
+		pthread_mutex_lock(&q->lock);
+		j = q->spare;
+		if (j)
+			q->spare = j->next;
+		pthread_mutex_unlock(&q->lock);
+	}
+	if (!j) {
+		log_error("out of memory: cannot queue a job");
 		abort();
 	}
 	*j = (struct job){ .fn = fn, .arg = arg, .at_ns = at_ns };
@@ -201,7 +224,7 @@ static struct job *job_create(int64_t at_ns, void (*fn)(void *arg), void *arg)
 
 void workq_submit(struct workq *q, void (*fn)(void *arg), void *arg)
 {
-	struct job *j = job_create(0, fn, arg);
+	struct job *j = job_create(q, 0, fn, arg);
 
 	pthread_mutex_lock(&q->lock);
 	push_ready_locked(q, j);
@@ -213,7 +236,7 @@ void workq_submit_at(struct workq *q, int64_t at_ns, void (*fn)(void *arg), void
 {
 	/* 0 would read as "no deadline" in the wait; any time in the past is as good as any other.
 	 */
-	struct job *j = job_create(at_ns > 0 ? at_ns : 1, fn, arg);
+	struct job *j = job_create(q, at_ns > 0 ? at_ns : 1, fn, arg);
 
 	pthread_mutex_lock(&q->lock);
 	q->delayed = heap_merge(q->delayed, j);

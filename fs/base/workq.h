@@ -10,8 +10,8 @@ struct workq;
  * are blocked in them. */
 struct workq *workq_create(const char *name, int threads);
 
-/* Runs fn(arg) on the pool. Never blocks; aborts the process only when a job record of 40 bytes
- * cannot be allocated. */
+/* Runs fn(arg) on the pool. Never blocks, and does not fail when memory is out: 512 jobs then have
+ * their place all the same (beyond them the process is aborted). */
 void workq_submit(struct workq *q, void (*fn)(void *arg), void *arg);
 
 /* Runs fn(arg) not before at_ns (CLOCK_MONOTONIC). Delayed jobs that are not yet due at

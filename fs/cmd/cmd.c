@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 const struct cmd *const cmd_all[] = {
-	&cmd_create, &cmd_mount,   &cmd_umount,  &cmd_sync,    &cmd_status, &cmd_where, &cmd_key,
-	&cmd_list,   &cmd_backend, &cmd_destroy, &cmd_version, &cmd_help,   NULL,
+	&cmd_create, &cmd_mount, &cmd_umount,  &cmd_sync,    &cmd_status,  &cmd_where, &cmd_limit,
+	&cmd_key,    &cmd_list,  &cmd_backend, &cmd_destroy, &cmd_version, &cmd_help,  NULL,
 };
 
 const struct cmd *cmd_find(const char *name)

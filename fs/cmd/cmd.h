@@ -34,8 +34,8 @@ struct cmd {
 								     exit status */
 };
 
-extern const struct cmd cmd_create, cmd_mount, cmd_umount, cmd_sync, cmd_status, cmd_where, cmd_key,
-    cmd_list, cmd_backend, cmd_destroy, cmd_version, cmd_help;
+extern const struct cmd cmd_create, cmd_mount, cmd_umount, cmd_sync, cmd_status, cmd_where,
+    cmd_limit, cmd_key, cmd_list, cmd_backend, cmd_destroy, cmd_version, cmd_help;
 extern const struct cmd *const cmd_all[]; /* ends with NULL */
 const struct cmd *cmd_find(const char *name);
 

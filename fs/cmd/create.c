@@ -13,7 +13,7 @@
 struct create_options {
 	int64_t data, parity;
 	uint64_t extent, quota;
-	int compress, insist;
+	int compress, insist, keep_order;
 	char *passfile, *keyfile, *credentials;
 	int64_t passfd;
 	uint64_t kdf_memory;
@@ -62,6 +62,12 @@ static const struct option_def options[] = {
 	  AT(insist),
 	  .help = "Allow a layout in which one provider's loss loses the drive, or one provider "
 		  "could rebuild the encrypted content" },
+	{ .name = "keep-order",
+	  .type = OPT_FLAG,
+	  AT(keep_order),
+	  .help = "Shard i goes to the i-th URL. Else the content itself goes to the places that "
+		  "are cheapest (cost= in the URL; folders are free) and fastest to read, parity "
+		  "to the others" },
 	{ .name = "credentials",
 	  .type = OPT_STRING,
 	  AT(credentials),
@@ -95,15 +101,36 @@ static const struct option_def options[] = {
 	{ .name = NULL },
 };
 
-static void tell(const struct paths *p, const struct config *c)
+static void tell_place(const struct config *c, const struct create_report *r, int i)
+{
+	char ms[32] = "";
+
+	if (r->latency[i])
+		snprintf(ms, sizeof(ms), "  (%.1f ms)", (double)r->latency[i] / (double)NS_PER_MS);
+	printf("  %2d  %-24s %-12s %s%s\n", i, c->backends[i].parsed.provider,
+	       c->backends[i].parsed.location, c->backends[i].url, ms);
+}
+
+static void tell(const struct paths *p, const struct config *c, const struct create_report *r)
 {
 	printf(
 	    "The drive \"%s\" is made: %d data + %d parity over %d backends; any %d of them hold "
 	    "all of it.\n",
 	    p->name, c->k, c->m, c->n, c->k);
 	for (int i = 0; i < c->n; i++)
-		printf("  %2d  %-24s %-12s %s\n", i, c->backends[i].parsed.provider,
-		       c->backends[i].parsed.location, c->backends[i].url);
+		tell_place(c, r, i);
+	if (r->moved)
+		printf("This is not the order given: the first %d hold the content itself and are "
+		       "the cheapest\nor fastest to read, the others hold parity.\n",
+		       c->k);
+	for (int i = 0; i < c->n; i++)
+		if (r->unconditional >> i & 1)
+			printf(
+			    "Backend %d ignores \"only if absent\" and writes over what is there. "
+			    "Nothing of this drive is\nlost by that, the names of its objects are "
+			    "random; but machines that have it mounted at the\nsame time cannot "
+			    "find each other there. Give conditional=no, which looks first.\n",
+			    i);
 	printf("Configuration: %s\n"
 	       "Without the passphrase nobody can read the drive, you included: write it down.\n"
 	       "\"skyflok key add %s --recovery\" prints a recovery key for a safe place.\n"
@@ -125,6 +152,7 @@ static int make(const struct cmd *cmd, const char *name, const struct create_opt
 				  .quota = o->quota,
 				  .compress = o->compress,
 				  .insist = o->insist,
+				  .keep_order = o->keep_order,
 				  .credentials = o->credentials };
 	struct secret_source src = { .passfile = o->passfile,
 				     .passfd = (int)o->passfd,
@@ -132,6 +160,7 @@ static int make(const struct cmd *cmd, const char *name, const struct create_opt
 				     .name = name,
 				     .prompt = "New passphrase: ",
 				     .confirm = 1 };
+	struct create_report report = { 0 };
 	struct secret secret = { 0 };
 	struct config c = { 0 };
 	struct err e = { 0 };
@@ -148,12 +177,12 @@ static int make(const struct cmd *cmd, const char *name, const struct create_opt
 		status = STATUS_FAILED;
 		rc = secret_get(&src, &secret, &e);
 		if (!rc)
-			rc = create_drive(&p, &co, &c, &secret, &e);
+			rc = create_drive(&p, &co, &c, &secret, &report, &e);
 	}
 	if (rc)
 		cmd_fail(cmd, rc, &e);
 	else
-		tell(&p, &c);
+		tell(&p, &c, &report);
 	if (rc && cmd_status_of(rc) != STATUS_FAILED)
 		status = cmd_status_of(rc);
 	secret_release(&secret);
@@ -189,7 +218,8 @@ const struct cmd cmd_create = {
 	.summary = "Make a drive over K + M backends",
 	.text =
 	    "Each URL names a place of its own: file:///srv/a?provider=acme&location=DE-FRA.\n"
-	    "provider and location are labels: they say which places share a fate. Folders must\n"
+	    "provider and location are labels: they say which places share a fate; cost is what\n"
+	    "reading a GB costs there. Folders must\n"
 	    "exist and be empty, buckets (s3, azure, gs) too, or get a prefix that is:\n"
 	    "\"skyflok help backends\" says how they are written, \"skyflok backend test URL\" "
 	    "tries\n"

@@ -10,11 +10,6 @@
 
 #include "fs/cmd/cmd.h"
 
-struct daemon {
-	int foreground;
-	int report; /* write end of the pipe to the parent; -1 when told */
-};
-
 /* A terminal's Ctrl-C reaches the child as well: it cleans up, and its status tells. */
 static int wait_for_child(pid_t pid, int from)
 {
@@ -71,12 +66,23 @@ int daemon_run(int foreground, int (*body)(struct daemon *d, void *arg), void *a
 	return body(&d, arg);
 }
 
+static void tell(struct daemon *d)
+{
+	if (d->report < 0)
+		return;
+	(void)!write(d->report, "R", 1);
+	close(d->report);
+	d->report = -1;
+}
+
 void daemon_ready(struct daemon *d, const char *log_file)
 {
 	int null, words;
 
-	if (d->foreground || d->report < 0)
+	if (d->foreground || d->report < 0) {
+		tell(d);
 		return;
+	}
 	setsid();
 	if (chdir("/"))
 		return; /* cannot happen */
@@ -93,9 +99,7 @@ void daemon_ready(struct daemon *d, const char *log_file)
 		dup2(words, 2);
 		close(words);
 	}
-	(void)!write(d->report, "R", 1);
-	close(d->report);
-	d->report = -1;
+	tell(d);
 }
 
 int daemon_in_foreground(const struct daemon *d)

@@ -75,6 +75,18 @@ static int destroy(const struct cmd *cmd, const char *name, const struct destroy
 	struct paths p;
 	int rc = paths_init(&p, name, &e);
 
+	if (!rc && access(p.config, F_OK)) {
+		rc = create_undo_crashed(&p, &e);
+		if (rc != -ENOENT) {
+			if (!rc)
+				printf(
+				    "What an interrupted create or destroy of \"%s\" had left is "
+				    "gone.\n",
+				    name);
+			goto done;
+		}
+		rc = 0;
+	}
 	if (!rc)
 		rc = config_read(p.config, name, &c, &e);
 	if (!rc)
@@ -92,6 +104,7 @@ static int destroy(const struct cmd *cmd, const char *name, const struct destroy
 				printf("Not emptied: %s (%s)\n", c.backends[i].url,
 				       backend_reason(r.result[i]));
 	}
+done:
 	config_release(&c);
 	paths_release(&p);
 	return rc ? cmd_fail(cmd, rc, &e) : STATUS_OK;

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +114,31 @@ static int asked_to_leave(const struct paths *p)
 	return leaving;
 }
 
+/* Is the process that holds the lock being killed? One of its threads may still sit in the disk,
+ * where no signal reaches it. */
+static int is_dying(const struct paths *p)
+{
+	struct instance i;
+	char path[64], line[128], state = 0;
+	uint64_t pending = 0, v;
+	FILE *f;
+
+	instance_look(p, &i);
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)i.pid);
+	f = i.pid ? fopen(path, "re") : NULL;
+	instance_release(&i);
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "State: %c", &state) != 1 &&
+		    (sscanf(line, "SigPnd: %" SCNx64, &v) == 1 ||
+		     sscanf(line, "ShdPnd: %" SCNx64, &v) == 1))
+			pending |= v;
+	}
+	fclose(f);
+	return state == 'Z' || state == 'X' || (pending >> (SIGKILL - 1) & 1);
+}
+
 int instance_lock(const struct paths *p, int *fd, struct err *e)
 {
 	int64_t limit = clock_mono_ns() + TAKE_OVER_LIMIT, starting = clock_mono_ns() + NS_PER_S;
@@ -128,8 +155,8 @@ int instance_lock(const struct paths *p, int *fd, struct err *e)
 			control_disconnect(c);
 		/* Without a socket: another mount that is just starting, or an end within
 		 * milliseconds. */
-		if ((silent && clock_mono_ns() > starting) || (!silent && !asked_to_leave(p)) ||
-		    clock_mono_ns() > limit)
+		if ((silent && clock_mono_ns() > starting && !is_dying(p)) ||
+		    (!silent && !asked_to_leave(p)) || clock_mono_ns() > limit)
 			break;
 		usleep(50000);
 	}

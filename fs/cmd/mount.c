@@ -16,6 +16,7 @@
 #include "fs/cmd/instance.h"
 #include "fs/cmd/mounts.h"
 #include "fs/cmd/serve.h"
+#include "fs/cmd/supervise.h"
 #include "fs/drive/config.h"
 #include "fs/drive/paths.h"
 
@@ -28,11 +29,28 @@ struct mount_job {
 	const char *mountpoint;
 };
 
-static int job_main(struct daemon *daemon, void *arg)
+static int job_serve(struct daemon *daemon, void *arg)
 {
 	struct mount_job *j = arg;
 
 	return serve_run(daemon, j->paths, j->config, j->o, j->mountpoint);
+}
+
+static int job_main(struct daemon *daemon, void *arg)
+{
+	struct mount_job *j = arg;
+
+	return j->o->restart ? supervise(daemon, j->o->log_file, job_serve, j)
+			     : job_serve(daemon, j);
+}
+
+/* A daemon that is started again needs its secret again, and nobody keeps it for that. */
+static int check_restart(const struct mount_options *o, struct err *e)
+{
+	if (!o->restart || o->passfile || o->keyfile || getenv("CREDENTIALS_DIRECTORY"))
+		return 0;
+	return err_set(e, -EINVAL,
+		       "restart needs the passphrase more than once: give passfile= or keyfile=");
 }
 
 /* The daemon's folder becomes "/": what it opens later has to be absolute. */
@@ -86,6 +104,10 @@ static int prepare(struct paths *p, struct config *c, const char *name, struct m
 	if (!rc)
 		rc = make_absolute(&o->log_file, e);
 	if (!rc)
+		rc = make_absolute(&o->passfile, e);
+	if (!rc)
+		rc = make_absolute(&o->keyfile, e);
+	if (!rc)
 		rc = place_cache(p, o, e);
 	return rc;
 }
@@ -109,6 +131,8 @@ int mount_drive(const char *name, const char *mountpoint, struct mount_options *
 	struct err e = { 0 };
 	int status, rc = prepare(&p, &c, name, o, mountpoint, &resolved, &e);
 
+	if (!rc)
+		rc = check_restart(o, &e);
 	if (!rc)
 		rc = open_log(o, &e);
 	if (rc) {

@@ -8,6 +8,7 @@
 
 #include "fs/base/clock.h"
 #include "fs/base/scope.h"
+#include "fs/drive/drive.h"
 
 #define AT(member) .offset = offsetof(struct mount_options, member)
 
@@ -85,6 +86,15 @@ const struct option_def mount_option_table[] = {
 	  .dflt = "disk",
 	  .arg = "LEVEL",
 	  .help = "What fsync waits for: durable on this disk, or stored on the clouds" },
+	{ .name = "fsync-timeout",
+	  .type = OPT_DURATION,
+	  AT(fsync_timeout),
+	  .min = NS_PER_S,
+	  .max = 3600 * NS_PER_S,
+	  .dflt = "120s",
+	  .arg = "TIME",
+	  .help = "With fsync=cloud: how long fsync may wait for the clouds before it ends in an "
+		  "error; what was written is durable here by then" },
 	{ .name = "quorum",
 	  .type = OPT_INT,
 	  AT(quorum),
@@ -93,6 +103,22 @@ const struct option_def mount_option_table[] = {
 	  .arg = "N",
 	  .help = "On how many backends content counts as stored; 0 means every healthy one. "
 		  "Never fewer than data, nor than the majority" },
+	{ .name = "bwlimit-up",
+	  .type = OPT_SIZE,
+	  AT(bwlimit_up),
+	  .max = INT64_MAX,
+	  .dflt = "0",
+	  .arg = "SIZE",
+	  .help = "Send all backends together at most so many bytes per second, 16K or more; 0 "
+		  "means no limit. \"skyflok limit\" changes it while mounted" },
+	{ .name = "bwlimit-down",
+	  .type = OPT_SIZE,
+	  AT(bwlimit_down),
+	  .max = INT64_MAX,
+	  .dflt = "0",
+	  .arg = "SIZE",
+	  .help = "The same for what is fetched; healing never takes more than an eighth of it "
+		  "from readers" },
 	{ .name = "heal-rate",
 	  .type = OPT_SIZE,
 	  AT(heal_rate),
@@ -123,6 +149,12 @@ const struct option_def mount_option_table[] = {
 	  .arg = "TIME",
 	  .help = "How long the daemon goes on uploading after an unmount; the rest stays safe in "
 		  "staging until the next mount" },
+	{ .name = "restart",
+	  .type = OPT_FLAG,
+	  AT(restart),
+	  .help = "Mount again at once when the daemon is killed or crashes (up to 5 times a "
+		  "minute); a second process watches it. Needs passfile or keyfile. Where systemd "
+		  "watches, skyflok@NAME.service does the same" },
 	{ .name = "attr-timeout",
 	  .type = OPT_DURATION,
 	  AT(attr_timeout),
@@ -130,6 +162,15 @@ const struct option_def mount_option_table[] = {
 	  .dflt = "3600s",
 	  .arg = "TIME",
 	  .help = "How long the kernel keeps names and attributes" },
+	{ .name = "memory",
+	  .type = OPT_SIZE,
+	  AT(memory),
+	  .min = DRIVE_MEMORY_MIN,
+	  .max = 1ll << 40,
+	  .dflt = "192M",
+	  .arg = "SIZE",
+	  .help = "What the daemon's buffers and caches add up to, about, whatever the load. More "
+		  "makes it faster over distant clouds and with many files" },
 	{ .name = "threads",
 	  .type = OPT_INT,
 	  AT(threads),

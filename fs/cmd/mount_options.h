@@ -17,6 +17,10 @@ struct mount_options {
 	int64_t passfd; /* -1: none */
 	int64_t timeout, commit, drain, attr_timeout;
 	int64_t quorum, threads;
+	int64_t fsync_timeout;
+	uint64_t bwlimit_up, bwlimit_down; /* bytes per second; 0: no limit */
+	int restart;
+	uint64_t memory;
 	int fsync; /* index into its choices: 0 disk, 1 cloud */
 	/* Set by what mount(8) passes, not by the table. */
 	int read_only, remount;

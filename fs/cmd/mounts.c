@@ -198,11 +198,18 @@ static int run_fusermount(const char *path, int lazy, struct err *e)
 		       path, path);
 }
 
-int mounts_unmount(const char *path, int lazy, struct err *e)
+int mounts_unmount(const char *path, int flags, struct err *e)
 {
+	int how = UMOUNT_NOFOLLOW;
+
 	if (geteuid() != 0)
-		return run_fusermount(path, lazy, e);
-	if (!umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)))
+		return run_fusermount(path, flags & (MOUNTS_LAZY | MOUNTS_FORCE), e);
+	if (flags & MOUNTS_LAZY)
+		how |= MNT_DETACH;
+	/* Cuts the connection: the files of programs that are in it end with an error. */
+	if (flags & MOUNTS_FORCE)
+		how |= MNT_FORCE | MNT_DETACH;
+	if (!umount2(path, how))
 		return 0;
 	if (errno == EBUSY)
 		return err_set(e, -EBUSY,
@@ -234,7 +241,7 @@ int mounts_clear_dead(const char *path, struct err *e)
 		rc = err_set(e, -ENOTCONN, "%s: a dead mount of type %s is in the way: unmount it",
 			     path, m.type);
 	else
-		rc = mounts_unmount(path, 1, e);
+		rc = mounts_unmount(path, MOUNTS_LAZY, e);
 	mount_entry_release(&m);
 	return rc ? rc : 1;
 }

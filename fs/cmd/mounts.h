@@ -27,8 +27,10 @@ const char *mount_entry_drive(const struct mount_entry *m);
  */
 char *mounts_resolve(const char *path);
 
-/* umount(2) as root, else fusermount3. lazy: detach at once. 0, -EBUSY, other errno with *e. */
-int mounts_unmount(const char *path, int lazy, struct err *e);
+/* umount(2) as root, else fusermount3. LAZY: detach at once, also while programs use it; FORCE: cut
+ * off from its daemon as well. 0, -EBUSY, other errno with *e. */
+enum { MOUNTS_LAZY = 1, MOUNTS_FORCE = 2 };
+int mounts_unmount(const char *path, int flags, struct err *e);
 
 /* A mount of ours whose daemon has died ("Transport endpoint is not connected"): is cleared, so
  * that the path is a folder again. 1 cleared, 0 there was none, negative errno with *e. */

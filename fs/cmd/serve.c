@@ -18,13 +18,19 @@
 #include "fs/cmd/cmd.h"
 #include "fs/cmd/instance.h"
 #include "fs/cmd/mounts.h"
+#include "fs/cmd/notify.h"
 #include "fs/drive/status.h"
 #include "fs/fuse/session.h"
 
-#define SIGTERM_DRAIN (10 * NS_PER_S)
-#define CLOSE_LIMIT   (5 * NS_PER_S)
-#define NOFILE_WANTED 65536
-#define ARENAS        2 /* malloc's default of 8 per core lets memory grow with threads */
+#define SIGTERM_DRAIN    (10 * NS_PER_S)
+#define CLOSE_LIMIT      (5 * NS_PER_S)
+#define NOFILE_WANTED    65536
+#define NOTIFY_EXTEND_US 20000000
+/* Shards and transfers go back to the kernel when they are freed; malloc's own rule would keep them
+ * on the heap once it has seen a few. */
+#define LARGE_BLOCK (512 << 10)
+#define HEAP_TOP    (4 << 20)
+#define ARENAS      2 /* malloc's default of 8 per core lets memory grow with threads */
 
 enum phase serve_phase_locked(const struct serve *s)
 {
@@ -122,6 +128,8 @@ static void set_up_process(void)
 
 	umask(077);
 	mallopt(M_ARENA_MAX, ARENAS);
+	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+	mallopt(M_TRIM_THRESHOLD, HEAP_TOP);
 	if (!getrlimit(RLIMIT_NOFILE, &rl) && rl.rlim_cur < NOFILE_WANTED) {
 		rl.rlim_cur = MIN(rl.rlim_max, (rlim_t)NOFILE_WANTED);
 		setrlimit(RLIMIT_NOFILE, &rl);
@@ -179,7 +187,11 @@ static int open_drive(struct serve *s, const struct secret *secret, struct err *
 		.timeout = s->o->timeout,
 		.commit_interval = s->o->commit,
 		.fsync_cloud = s->o->fsync,
+		.fsync_timeout = s->o->fsync_timeout,
+		.memory = s->o->memory,
 		.quorum = (int)s->o->quorum,
+		.bandwidth_up = s->o->bwlimit_up,
+		.bandwidth_down = s->o->bwlimit_down,
 		.heal_rate = s->o->heal_rate,
 	};
 
@@ -195,6 +207,7 @@ static void on_init(void *arg)
 	if (!daemon_in_foreground(s->daemon) && !to_file)
 		log_open(NULL, 1);
 	log_info("drive %s is mounted on %s", s->paths->name, s->mountpoint);
+	notify_service("READY=1\nSTATUS=mounted on %s", s->mountpoint);
 	daemon_ready(s->daemon, to_file);
 }
 
@@ -223,8 +236,8 @@ static int open_session(struct serve *s, struct session **out, struct err *e)
 	so.attr_timeout = (double)s->o->attr_timeout / (double)NS_PER_S;
 	so.writeback = s->o->writeback;
 	so.threads = (int)s->o->threads;
-	/* What the kernel may hold dirty has to fit into the reserve above 95 % of the cap. */
-	so.dirty_limit = MIN(MAX(drive_cache_size(s->drive) / 20, 2ull << 20), 256ull << 20);
+	so.buffers = drive_read_buffers(s->drive);
+	so.dirty_limit = drive_kernel_dirty(s->drive);
 	so.on_init = on_init;
 	so.on_init_arg = s;
 	rc = session_create(&so, out, e);
@@ -251,6 +264,9 @@ static int drain_tick(void *arg)
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 	json_decref(old);
+	/* systemd's own limit for stopping must not cut a longer drain short. */
+	notify_service("STATUS=unmounted, uploading what is left\nEXTEND_TIMEOUT_USEC=%d",
+		       NOTIFY_EXTEND_US);
 	return over;
 }
 
@@ -289,10 +305,13 @@ static int wind_up(struct serve *s)
 	int rc = drive_flush(s->drive, SEG_DISPERSED, 0, drain_tick, s), closed;
 
 	drain_tick(s);
-	say_left(s, rc);
+	notify_service("STATUS=closing the drive\nEXTEND_TIMEOUT_USEC=%d", NOTIFY_EXTEND_US);
 	phase_set(s, PHASE_CLOSING);
-	closed = close_drive(s, clock_mono_ns() + CLOSE_LIMIT);
-	if (closed)
+	/* The time for uploads is over: what is still in flight is cut off, and put again later. */
+	closed = close_drive(s, clock_mono_ns() + (rc ? 0 : CLOSE_LIMIT));
+	if (!closed) /* else not all of it is safe */
+		say_left(s, rc);
+	else
 		log_error("not everything could be committed to %s: %s", s->paths->state,
 			  strerror(-closed));
 	pthread_mutex_lock(&s->lock);
@@ -386,6 +405,7 @@ int serve_run(struct daemon *daemon, const struct paths *paths, const struct con
 	rc = session_loop(session);
 	if (rc)
 		log_error("serving %s ended: %s", mountpoint, strerror(-rc));
+	notify_service("STOPPING=1");
 	phase_set(&s, PHASE_DRAINING);
 	session_destroy(session);
 	rc = wind_up(&s);

@@ -7,6 +7,7 @@
 #include "fs/base/clock.h"
 #include "fs/base/log.h"
 #include "fs/base/scope.h"
+#include "fs/cmd/mounts.h"
 #include "fs/drive/status.h"
 
 static const char *phase_word(enum phase p)
@@ -162,6 +163,38 @@ static int run_sync(void *arg, const json_t *request, struct control_conn *conn,
 	return 0;
 }
 
+/* Sets what it is given; says what holds. */
+static int run_limit(void *arg, const json_t *request, struct control_conn *conn, json_t **reply,
+		     struct err *e)
+{
+	json_t *want[] = { json_object_get(request, "up"), json_object_get(request, "down") };
+	struct serve *s = arg;
+	struct drive *d = borrow(s, e);
+	uint64_t rate[2];
+	int rc = 0;
+
+	if (!d)
+		return -ESHUTDOWN;
+	drive_bandwidth(d, &rate[0], &rate[1]);
+	for (int i = 0; i < 2 && !rc; i++) {
+		if (want[i] && (!json_is_integer(want[i]) || json_integer_value(want[i]) < 0))
+			rc = err_set(e, -EINVAL, "limit: bytes per second, 0 for none");
+		else if (want[i])
+			rate[i] = (uint64_t)json_integer_value(want[i]);
+	}
+	if (!rc && (want[0] || want[1])) {
+		rc = drive_set_bandwidth(d, rate[0], rate[1], e);
+		if (!rc)
+			log_info("bandwidth: at most %llu bytes/s up, %llu down (0: no limit)",
+				 (unsigned long long)rate[0], (unsigned long long)rate[1]);
+	}
+	give_back(s);
+	if (!rc)
+		*reply =
+		    json_pack("{s:I,s:I}", "up", (json_int_t)rate[0], "down", (json_int_t)rate[1]);
+	return rc;
+}
+
 /* Before an unmount: how long may the daemon drain afterwards. */
 static int run_set_drain(void *arg, const json_t *request, struct control_conn *conn,
 			 json_t **reply, struct err *e)
@@ -174,13 +207,29 @@ static int run_set_drain(void *arg, const json_t *request, struct control_conn *
 	return 0;
 }
 
+/* Unmounted by the kernel, while our threads have not seen it yet? */
+static int still_mounted(const struct serve *s)
+{
+	struct mount_entry m;
+	const char *drive;
+	int yes;
+
+	if (mounts_at(s->mountpoint, &m) != 1)
+		return 0;
+	drive = mount_entry_drive(&m);
+	yes = drive && !strcmp(drive, s->paths->name);
+	mount_entry_release(&m);
+	return yes;
+}
+
 /* A new mount wants the drive: a daemon that only drains makes room. */
 static int run_release(void *arg, const json_t *request, struct control_conn *conn, json_t **reply,
 		       struct err *e)
 {
 	struct serve *s = arg;
+	enum phase phase = phase_now(s);
 
-	if (phase_now(s) < PHASE_DRAINING)
+	if (phase == PHASE_STARTING || (phase == PHASE_MOUNTED && still_mounted(s)))
 		return err_set(e, -EBUSY, "mounted on %s", s->mountpoint);
 	serve_set_drain(s, 0);
 	return 0;
@@ -230,8 +279,7 @@ static int run_log(void *arg, const json_t *request, struct control_conn *conn, 
 }
 
 const struct control_command serve_commands[] = {
-	{ "status", run_status },   { "where", run_where },
-	{ "sync", run_sync },       { "set-drain", run_set_drain },
-	{ "release", run_release }, { "wait-end", run_wait_end },
-	{ "log", run_log },         { NULL, NULL },
+	{ "status", run_status },       { "where", run_where },     { "sync", run_sync },
+	{ "set-drain", run_set_drain }, { "release", run_release }, { "wait-end", run_wait_end },
+	{ "limit", run_limit },         { "log", run_log },         { NULL, NULL },
 };

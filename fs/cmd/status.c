@@ -133,6 +133,18 @@ static void print_content(const json_t *o)
 		       number(seg, "dropped"));
 }
 
+static void print_limits(const json_t *o)
+{
+	const json_t *b = json_object_get(o, "bandwidth");
+	char up[32], down[32];
+
+	if (!number(b, "up") && !number(b, "down"))
+		return;
+	printf("Bandwidth  at most %s%s up, %s%s down\n",
+	       number(b, "up") ? size_of(up, b, "up") : "any", number(b, "up") ? "/s" : "",
+	       number(b, "down") ? size_of(down, b, "down") : "any", number(b, "down") ? "/s" : "");
+}
+
 static void print_safety(const json_t *o)
 {
 	json_int_t more = number(o, "losses_survivable");
@@ -221,6 +233,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		print_head(status);
 		print_backends(status);
 		print_content(status);
+		print_limits(status);
 		print_safety(status);
 	}
 	json_decref(status);

@@ -7,14 +7,12 @@
 #include "fs/cmd/cmd.h"
 #include "fs/cmd/instance.h"
 #include "fs/cmd/mounts.h"
+#include "fs/cmd/mount.h"
 #include "fs/cmd/progress.h"
+#include "fs/cmd/umount.h"
 
-#define END_LIMIT (60 * NS_PER_S)
-
-struct umount_options {
-	int64_t drain;
-	int lazy;
-};
+#define END_LIMIT    (60 * NS_PER_S)
+#define ANSWER_LIMIT (10 * NS_PER_S)
 
 static const struct option_def options[] = {
 	{ .name = "drain",
@@ -33,7 +31,7 @@ static const struct option_def options[] = {
 
 static const struct cmd_short shorts[] = { { 'l', "lazy" }, { 0 } };
 
-static int tell(const char *name, const json_t *reply)
+static int tell(const char *name, const json_t *reply, int quiet)
 {
 	const json_t *left = json_object_get(reply, "left");
 	json_int_t result = json_integer_value(json_object_get(reply, "result"));
@@ -48,7 +46,8 @@ static int tell(const char *name, const json_t *reply)
 		return STATUS_FAILED;
 	}
 	if (json_is_true(json_object_get(reply, "drained"))) {
-		printf("%s: unmounted; everything is on all backends\n", name);
+		if (!quiet)
+			printf("%s: unmounted; everything is on all backends\n", name);
 		return STATUS_OK;
 	}
 	printf(
@@ -60,7 +59,7 @@ static int tell(const char *name, const json_t *reply)
 }
 
 /* Waits for the daemon's end; a lazy unmount with programs inside would wait for them. */
-static int wait_for_end(struct control_client *client, const char *name, struct err *e)
+static int wait_for_end(struct control_client *client, const char *name, int quiet, struct err *e)
 {
 	struct progress progress;
 	json_t *reply = NULL;
@@ -71,7 +70,7 @@ static int wait_for_end(struct control_client *client, const char *name, struct 
 	progress_end(&progress);
 	if (rc)
 		return rc;
-	status = tell(name, reply);
+	status = tell(name, reply, quiet);
 	json_decref(reply);
 	control_wait_end(client, END_LIMIT);
 	return status;
@@ -96,15 +95,57 @@ static int find_mount(const char *arg, char name[DRIVE_NAME_MAX + 1], struct mou
 	return err_set(e, -EINVAL, "the drive \"%s\" is not mounted", name);
 }
 
-static int umount_one(const struct cmd *cmd, const char *arg, const struct umount_options *o)
+/* Without the socket (another user's, another SKYFLOK_HOME) it is a plain unmount. */
+static int tell_daemon(const struct paths *p, const struct umount_options *o,
+		       struct control_client **client, struct err *e)
+{
+	json_t *reply = NULL;
+	int rc = 0;
+
+	if (control_connect(p->socket, client))
+		return 0;
+	if (o->drain >= 0) {
+		rc = control_call(*client, "set-drain",
+				  json_pack("{s:I}", "limit", (json_int_t)(o->drain / NS_PER_MS)),
+				  ANSWER_LIMIT, NULL, NULL, &reply, e);
+		json_decref(reply);
+	}
+	/* Before the unmount: afterwards the daemon may be gone before it is asked. */
+	if (!rc && !o->lazy)
+		rc = control_begin(*client, "wait-end", NULL, ANSWER_LIMIT, e);
+	if (rc == -ETIMEDOUT && (o->force || o->lazy)) { /* it hangs: nothing to wait for */
+		control_disconnect(*client);
+		*client = NULL;
+		return o->force ? -ETIMEDOUT : 0;
+	}
+	return rc;
+}
+
+/* umount -r: what cannot be unmounted becomes read-only. */
+static int unmount_or_protect(const char *path, const struct umount_options *o, int force,
+			      struct err *e)
+{
+	struct mount_options ro;
+	struct err why = { 0 };
+	int rc = mounts_unmount(path, force ? MOUNTS_FORCE : o->lazy ? MOUNTS_LAZY : 0, e);
+
+	if (rc != -EBUSY || !o->readonly || mount_options_init(&ro, &why))
+		return rc;
+	ro.read_only = 1;
+	if (!mount_remount(path, &ro))
+		err_set(e, rc, "%s: programs use it: it is read-only now, and still mounted", path);
+	mount_options_release(&ro);
+	return rc;
+}
+
+int umount_drive(const struct cmd *cmd, const char *arg, const struct umount_options *o)
 {
 	char name[DRIVE_NAME_MAX + 1];
 	struct control_client *client = NULL;
 	struct mount_entry m = { 0 };
 	struct paths p = { 0 };
-	json_t *reply = NULL;
 	struct err e = { 0 };
-	int status = STATUS_OK, rc = find_mount(arg, name, &m, &e);
+	int status = STATUS_OK, force = 0, rc = find_mount(arg, name, &m, &e);
 
 	if (!rc)
 		rc = paths_init(&p, name, &e);
@@ -117,20 +158,14 @@ static int umount_one(const struct cmd *cmd, const char *arg, const struct umoun
 		    name, p.staging);
 		goto done;
 	}
-	/* Without the socket (another user's, another SKYFLOK_HOME) it is a plain unmount. */
-	if (!rc && !control_connect(p.socket, &client) && o->drain >= 0) {
-		rc = control_call(client, "set-drain",
-				  json_pack("{s:I}", "limit", (json_int_t)(o->drain / NS_PER_MS)),
-				  10 * NS_PER_S, NULL, NULL, &reply, &e);
-		json_decref(reply);
+	if (!rc) {
+		rc = tell_daemon(&p, o, &client, &e);
+		force = rc == -ETIMEDOUT && o->force;
 	}
-	/* Before the unmount: afterwards the daemon may be gone before it is asked. */
+	if (!rc || force)
+		rc = unmount_or_protect(m.mountpoint, o, force, &e);
 	if (!rc && client && !o->lazy)
-		rc = control_begin(client, "wait-end", NULL, 10 * NS_PER_S, &e);
-	if (!rc)
-		rc = mounts_unmount(m.mountpoint, o->lazy, &e);
-	if (!rc && client && !o->lazy)
-		status = wait_for_end(client, name, &e);
+		status = wait_for_end(client, name, o->quiet, &e);
 done:
 	if (rc < 0)
 		status = cmd_fail(cmd, rc, &e);
@@ -144,7 +179,7 @@ done:
 
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
-	struct umount_options o;
+	struct umount_options o = { 0 };
 	struct err e = { 0 };
 	char **args;
 	int nargs, rc = options_defaults(options, &o, &e);
@@ -154,7 +189,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		rc = cmd_parse(cmd, argc, argv, &o, NULL, &args, &nargs, &e);
 	if (!rc && nargs != 1)
 		rc = err_set(&e, -EINVAL, "one mountpoint (or drive) is needed");
-	return rc ? cmd_usage(cmd, &e) : umount_one(cmd, args[0], &o);
+	return rc ? cmd_usage(cmd, &e) : umount_drive(cmd, args[0], &o);
 }
 
 const struct cmd cmd_umount = {
@@ -162,8 +197,9 @@ const struct cmd cmd_umount = {
 	.synopsis = "MOUNTPOINT | NAME",
 	.summary = "Unmount a drive and wait until it is uploaded",
 	.text =
-	    "Plain umount(8) and fusermount3 -u are as safe: they return at once, and the daemon\n"
-	    "goes on uploading for the time that the mount's drain option says.\n",
+	    "umount(8) as root does the same, by way of umount.fuse.skyflok. fusermount3 -u is as\n"
+	    "safe: it returns at once, and the daemon goes on uploading for the time that the\n"
+	    "mount's drain option says.\n",
 	.options = options,
 	.shorts = shorts,
 	.run = run,

@@ -61,7 +61,7 @@ void seg_bodies_trim_locked(struct segstore *st)
 {
 	list_for_each_safe (l, &st->bodies) {
 		struct seg *s = list_entry(l, struct seg_body, lru)->seg;
-		if (st->nbodies <= SEG_BODIES_MAX)
+		if (st->nbodies <= st->max.bodies)
 			return;
 		/* One whose index is not in meta yet has it nowhere else. */
 		if (s->pins || s->loading || s->open || s->row_durable < SEGMENT_CLOSED)
@@ -105,7 +105,7 @@ static int body_load_index(struct segstore *st, struct seg *s, struct seg_body *
 	rc = segio_blob_get(blob, n, s->k, &b->ext, &b->count);
 	if (!rc && (b->count != s->extents || ext_end(&b->ext[b->count], s->k) != s->length))
 		rc = -EBADMSG;
-	if (rc)
+	if (rc == -EBADMSG)
 		log_error("the index of segment %u in the database is damaged", s->num);
 	return rc;
 }
@@ -173,7 +173,7 @@ int seg_body_get(struct segstore *st, struct seg *s)
 	if (!rc && fresh) {
 		s->body = fresh;
 		list_push_back(&st->bodies, &fresh->lru);
-		if (++st->nbodies > SEG_BODIES_MAX)
+		if (++st->nbodies > st->max.bodies)
 			seg_bodies_trim_locked(st);
 	} else {
 		if (fresh)
@@ -254,9 +254,11 @@ void seg_sealed_release(struct segstore *st, struct seg_sealed *r)
 	r->x = NULL;
 }
 
-/* Bytes of a file here are wrong. -ENOENT when backends can help. */
-static int wrong_locally(struct segstore *st, struct seg *s, uint32_t i)
+/* Bytes of a file here are wrong, or cannot be read (rc). -ENOENT when backends can help. */
+static int wrong_locally(struct segstore *st, struct seg *s, uint32_t i, int rc)
 {
+	int unread = rc != -EBADMSG && rc != -ENODATA && rc != -ENOENT;
+
 	pthread_mutex_lock(&st->lock);
 	int help = seg_fetchable(s), cached = s->place == PLACE_CACHE;
 	int first = !help && !s->damaged;
@@ -271,7 +273,11 @@ static int wrong_locally(struct segstore *st, struct seg *s, uint32_t i)
 				 i, s->num, st->staging_dir);
 		return -ENOENT;
 	}
-	if (first)
+	if (first && unread)
+		log_error("extent %u of segment %u cannot be read in %s (%s), and it was not "
+			  "uploaded yet. Check that disk",
+			  i, s->num, st->staging_dir, strerror(-rc));
+	else if (first)
 		log_error("extent %u of segment %u is damaged in %s, and it was not uploaded yet: "
 			  "its bytes are lost. Check that disk",
 			  i, s->num, st->staging_dir);
@@ -298,7 +304,8 @@ int seg_open_extent(struct segstore *st, struct seg *s, uint32_t i, void *buf, v
 		if (rc == -ENOENT && fetchable(st, s))
 			return rc;
 		if (rc == -ENOENT)
-			return wrong_locally(st, s, i);
+			return wrong_locally(st, s, i, rc);
+		int read = rc;
 		if (!rc)
 			rc = segio_open(&s->body->cipher, number, x, out->p, plain);
 		if (!rc)
@@ -308,9 +315,10 @@ int seg_open_extent(struct segstore *st, struct seg *s, uint32_t i, void *buf, v
 		/* The flusher gave the memory back while we read it. */
 		if (from == FROM_REGION && x->pos < atomic_load(&o->released))
 			continue;
-		if (from == FROM_FILE && rc != -ENOMEM)
-			return wrong_locally(st, s, i);
-		return rc == -ENOMEM ? rc : -EBADMSG;
+		/* Not where the cryptographic library failed: that says nothing of the bytes. */
+		if (from == FROM_FILE && (read || rc == -EBADMSG))
+			return wrong_locally(st, s, i, rc);
+		return rc;
 	}
 }
 
@@ -328,8 +336,9 @@ static uint64_t plain_key(const struct seg *s, uint32_t i)
 	return (uint64_t)s->num << 16 | i;
 }
 
-int plain_init(struct plain_cache *c)
+int plain_init(struct plain_cache *c, uint64_t max)
 {
+	c->max = max;
 	list_init(&c->lru);
 	int rc = hash_init(&c->map, 256);
 	return rc ? rc : -pthread_mutex_init(&c->lock, NULL);
@@ -381,7 +390,7 @@ static void plain_put(struct plain_cache *c, uint64_t key, const void *p, uint32
 	hash_insert(&c->map, &e->node, key);
 	list_push_back(&c->lru, &e->lru);
 	c->bytes += len;
-	while (c->bytes > SEG_PLAIN_MAX)
+	while (c->bytes > c->max)
 		plain_remove(c, list_entry(c->lru.next, struct plain, lru));
 }
 

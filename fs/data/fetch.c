@@ -10,12 +10,12 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define BACKGROUND_MAX 8  /* transfers of read-ahead at once: 8 x 4 MiB in flight */
-#define QUEUE_LONG     16 /* with more running, a further fan-out only makes the queue longer */
-#define SCAN_MISSES    3
-#define HEDGE_MIN      (20 * NS_PER_MS)
-#define HEDGE_MAX      NS_PER_S
-#define EXTRA_BELOW    (512u << 10) /* sealed bytes: what is small asks k + 1 at once */
+/* Read-ahead in flight: 300 MB/s over a round trip of 100 ms. By bytes, for a file that was
+ * written by several threads lies in pieces much smaller than a transfer may be. */
+#define BACKGROUND_BYTES   (32u << 20)
+#define BACKGROUND_MAX     16
+#define BACKGROUND_LIMITED 2 /* where bandwidth is limited: who reads waits behind it */
+#define SCAN_MISSES        3
 
 enum xfer_state { XFER_QUEUED, XFER_RUNNING, XFER_DONE, XFER_FAILED };
 
@@ -28,7 +28,9 @@ struct xfer {
 	uint32_t base;         /* file position of the first record */
 	size_t len;            /* of all records */
 	enum xfer_state state; /* by lock, as result, refs, parts */
-	int result, refs, background;
+	int result, refs, background, abandoned;
+	int64_t deadline;  /* 0: st->timeout from the start on */
+	int heal;          /* nobody reads what it fetches */
 	struct list parts; /* who waits */
 	uint8_t *bytes;    /* file layout; valid once done */
 
@@ -53,7 +55,9 @@ struct seg_fetch {
 	struct list fresh; /* while it is made */
 	void (*done)(void *arg, int result);
 	void *arg;
+	int64_t deadline;
 	int pending, result, ended; /* by lock */
+	int heal;
 	int nparts;
 	struct part *parts;
 	int cap;
@@ -64,7 +68,7 @@ struct seg_fetch {
 static void xfer_free_net(struct xfer *x)
 {
 	for (int i = 0; i < FANOUT_MAX; i++) {
-		free(x->get.buf[i]);
+		bufpool_put(x->st->buffers, x->get.buf[i]);
 		x->get.buf[i] = NULL;
 	}
 }
@@ -77,7 +81,7 @@ static void xfer_unref_locked(struct segstore *st, struct xfer *x)
 	list_remove(&x->queue);
 	seg_unpin_locked(st, x->seg);
 	xfer_free_net(x);
-	free(x->bytes);
+	bufpool_put(st->buffers, x->bytes);
 	free(x);
 }
 
@@ -112,6 +116,11 @@ uint32_t seg_usable_mask(struct segstore *st, int for_put)
 		if (health_usable(st->backends[i], for_put))
 			mask |= 1u << i;
 	return mask;
+}
+
+int64_t segstore_deadline(const struct segstore *st)
+{
+	return clock_mono_ns() + st->timeout;
 }
 
 /* Has one reference, the maker's. */
@@ -180,44 +189,18 @@ static void get_released(struct fanout_get *g)
 	workq_submit(x->st->fetchq, xfer_settle, x);
 }
 
-struct rank {
-	int64_t score;
-	uint8_t i;
-};
-
-static int rank_cmp(const void *a, const void *b)
+/* Sealed bytes of one transfer, at most: where bandwidth is limited, what a second brings, so that
+ * it ends long before the reader's time is over. */
+static uint32_t piece_max(struct segstore *st)
 {
-	const struct rank *p = a, *q = b;
+	uint64_t rate = seg_rate_down(st);
 
-	return p->score < q->score ? -1 : p->score > q->score ? 1 : p->i - q->i;
+	return rate ? (uint32_t)MIN(rate, SEG_PIECE_MAX) : SEG_PIECE_MAX;
 }
 
-/* Fast ones first; systematic shards need no decoding; who lies or has lost something comes last.
- */
-static void choose_order(struct xfer *x, uint32_t suspect, int64_t *latency)
+static int background_max(struct segstore *st)
 {
-	struct segstore *st = x->st;
-	struct rank r[FANOUT_MAX];
-	struct health_info h;
-
-	for (int i = 0; i < st->n; i++) {
-		health_get(st->backends[i], &h);
-		r[i].i = (uint8_t)i;
-		r[i].score = h.latency_get + (i >= st->k ? h.latency_get / 4 + NS_PER_MS : 0);
-		if (h.state == HEALTH_SLOW)
-			r[i].score += NS_PER_S;
-		if (h.state == HEALTH_CORRUPT || suspect >> i & 1)
-			r[i].score += 100 * NS_PER_S;
-	}
-	qsort(r, (size_t)st->n, sizeof(r[0]), rank_cmp);
-	*latency = 0;
-	for (int i = 0; i < st->n; i++) {
-		x->order[i] = r[i].i;
-		if (i >= st->k)
-			continue;
-		health_get(st->backends[r[i].i], &h);
-		*latency = MAX(*latency, h.latency_get);
-	}
+	return seg_rate_down(st) ? BACKGROUND_LIMITED : BACKGROUND_MAX;
 }
 
 static int net_prepare(struct xfer *x)
@@ -225,33 +208,37 @@ static int net_prepare(struct xfer *x)
 	struct segstore *st = x->st;
 	struct seg *s = x->seg;
 	struct fanout_get *g = &x->get;
-	int64_t latency;
 
 	pthread_mutex_lock(&st->lock);
 	uint32_t suspect = s->suspect;
-	int busy = st->fg_running > QUEUE_LONG;
+	int busy = st->fg_running > SEG_QUEUE_LONG;
 	pthread_mutex_unlock(&st->lock);
-	x->bytes = malloc(x->len);
+	x->bytes = bufpool_get(st->buffers, x->len);
 	g->len = segio_slots(s->body->ext + x->first, x->count, s->k);
 	uint64_t offset = SHARD_HEADER_LEN + segio_slots(s->body->ext, x->first, s->k);
 	for (int i = 0; i < st->n; i++) {
 		shard_key(x->keys[i], x->set, i);
 		x->key[i] = x->keys[i];
 		g->offset[i] = offset;
-		g->buf[i] = g->skip >> i & 1 ? NULL : malloc(g->len);
+		g->buf[i] = g->skip >> i & 1 ? NULL : bufpool_get(st->buffers, g->len);
 		if (!x->bytes || (!g->buf[i] && !(g->skip >> i & 1)))
 			return -ENOMEM;
 	}
-	choose_order(x, suspect, &latency);
+	struct seg_haste haste = {
+		.len = x->len,
+		.reader = !x->background && !x->heal,
+		.heal = x->heal,
+		.busy = busy,
+		.deadline = x->deadline ? x->deadline : segstore_deadline(st),
+	};
+	seg_fetch_order(st, suspect, x->order);
+	seg_fetch_haste(st, &haste, x->order, g);
 	g->backends = st->backends;
 	g->n = st->n, g->k = st->k;
-	g->extra = !x->background && !busy && x->len <= EXTRA_BELOW;
 	g->order = x->order;
 	g->keys = x->key;
-	g->deadline = clock_mono_ns() + st->timeout;
-	/* Twice the usual latency, and what 10 MB/s need for the bytes. */
-	g->hedge = 2 * latency + (int64_t)g->len * 100;
-	g->hedge = MIN(MAX(g->hedge, HEDGE_MIN), HEDGE_MAX);
+	g->flags = x->heal ? BACKEND_BACKGROUND : 0;
+	g->budget = &st->budget;
 	g->check = check_shard;
 	g->done = get_done;
 	g->released = get_released;
@@ -271,12 +258,13 @@ static void xfer_start(struct xfer *x)
 	x->state = XFER_RUNNING;
 	list_push_back(&st->running_xfers, &x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) += 1;
+	st->bg_bytes += x->background ? x->len : 0;
 	x->refs += 2; /* ours, one for the completion, one until released */
 	x->net = 2;
 	st->jobs++;
 	int stopping = st->stopping;
 	pthread_mutex_unlock(&st->lock);
-	if (!rc && stopping)
+	if (!rc && (stopping || x->abandoned))
 		rc = -ECANCELED;
 	if (!rc) {
 		fanout_get(&x->get);
@@ -291,18 +279,50 @@ static void xfer_start(struct xfer *x)
 	pthread_mutex_unlock(&st->lock);
 }
 
+/* Memory of one that runs: what comes in, and what is put together. */
+static uint64_t xfer_memory(const struct xfer *x)
+{
+	return 2 * (uint64_t)x->len;
+}
+
+/* Out of its queue; the next thing is xfer_start. */
+static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
+{
+	struct xfer *x = list_entry(l, struct xfer, queue);
+
+	list_remove(l);
+	st->fetch_bytes += xfer_memory(x);
+	/* Its readers were killed meanwhile: it asks nobody, and nobody may join it. */
+	x->abandoned = !x->background && list_empty(&x->parts);
+	if (x->abandoned)
+		list_remove(&x->link);
+	return x;
+}
+
+/* Who is waited for goes first, oldest first: so none waits here longer than its deadline, for
+ * those before it end by theirs. */
+static struct xfer *xfer_next_locked(struct segstore *st)
+{
+	struct list *l = list_first(&st->waiting_xfers);
+
+	if (!l && st->bg_running < background_max(st) && st->bg_bytes < BACKGROUND_BYTES)
+		l = list_first(&st->queued_xfers);
+	if (!l ||
+	    (st->fetch_bytes &&
+	     st->fetch_bytes + xfer_memory(list_entry(l, struct xfer, queue)) > st->max.fetch))
+		return NULL;
+	return xfer_take_locked(st, l);
+}
+
 static void pump(struct segstore *st)
 {
 	for (;;) {
 		pthread_mutex_lock(&st->lock);
-		struct list *l =
-		    st->bg_running < BACKGROUND_MAX ? list_first(&st->queued_xfers) : NULL;
-		if (l)
-			list_remove(l);
+		struct xfer *x = xfer_next_locked(st);
 		pthread_mutex_unlock(&st->lock);
-		if (!l)
+		if (!x)
 			return;
-		xfer_start(list_entry(l, struct xfer, queue));
+		xfer_start(x);
 	}
 }
 
@@ -370,14 +390,23 @@ static void wake_locked(struct xfer *x, struct list *ready)
 	}
 }
 
-static void net_end_locked(struct segstore *st, struct xfer *x)
+static void net_end(struct segstore *st, struct xfer *x)
 {
+	pthread_mutex_lock(&st->lock);
 	if (--x->net == 0) {
 		xfer_free_net(x);
+		st->fetch_bytes -= xfer_memory(x);
 		st->jobs--;
 	}
+	/* The store may be gone once its last job has ended. */
+	st->jobs++;
 	xfer_unref_locked(st, x);
+	pthread_mutex_unlock(&st->lock);
+	pump(st);
+	pthread_mutex_lock(&st->lock);
+	st->jobs--;
 	pthread_cond_broadcast(&st->changed);
+	pthread_mutex_unlock(&st->lock);
 }
 
 static void xfer_complete(void *arg)
@@ -400,6 +429,7 @@ static void xfer_complete(void *arg)
 	}
 	list_remove(&x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) -= 1;
+	st->bg_bytes -= x->background ? x->len : 0;
 	wake_locked(x, &ready);
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &ready) {
@@ -409,10 +439,7 @@ static void xfer_complete(void *arg)
 	}
 	if (!x->result)
 		seg_cache_write(st, x->seg, x->first, x->count, x->bytes, x->len);
-	pump(st);
-	pthread_mutex_lock(&st->lock);
-	net_end_locked(st, x);
-	pthread_mutex_unlock(&st->lock);
+	net_end(st, x);
 }
 
 /* The network has ended with it, losers included: who had wrong bytes, or none? */
@@ -423,9 +450,7 @@ static void xfer_settle(void *arg)
 
 	if (x->get.missing | x->get.bad)
 		seg_report_shards(st, x->seg, x->get.missing, x->get.bad);
-	pthread_mutex_lock(&st->lock);
-	net_end_locked(st, x);
-	pthread_mutex_unlock(&st->lock);
+	net_end(st, x);
 }
 
 void seg_fetch_cancel_all(struct segstore *st)
@@ -433,9 +458,9 @@ void seg_fetch_cancel_all(struct segstore *st)
 	struct xfer *x;
 
 	pthread_mutex_lock(&st->lock);
+	list_splice_back(&st->queued_xfers, &st->waiting_xfers);
 	while (!list_empty(&st->queued_xfers)) {
-		x = list_entry(st->queued_xfers.next, struct xfer, queue);
-		list_remove(&x->queue);
+		x = xfer_take_locked(st, st->queued_xfers.next);
 		pthread_mutex_unlock(&st->lock);
 		xfer_start(x); /* ends at once: stopping is set */
 		pthread_mutex_lock(&st->lock);
@@ -469,11 +494,14 @@ static int absent_locked(const struct seg *s, uint32_t i)
 	return b->fd < 0 || s->place == PLACE_NONE || (b->absent && b->absent[i]);
 }
 
-static struct xfer *covering_locked(const struct seg *s, uint32_t i)
+/* past_heals: a reader, where bandwidth is limited, does not wait for a transfer that gives way to
+ * others, but has one of its own. */
+static struct xfer *covering_locked(const struct seg *s, uint32_t i, int past_heals)
 {
 	list_for_each (l, &s->xfers) {
 		struct xfer *x = list_entry(l, struct xfer, link);
-		if (i >= x->first && i < x->first + x->count)
+		if (i >= x->first && i < x->first + x->count &&
+		    !(past_heals && x->heal && x->state != XFER_DONE))
 			return x;
 	}
 	return NULL;
@@ -481,12 +509,13 @@ static struct xfer *covering_locked(const struct seg *s, uint32_t i)
 
 /* How many extents from i on, before `end`, one transfer takes: absent, uncovered, at most max
  * sealed bytes. */
-static uint32_t stretch_locked(const struct seg *s, uint32_t i, uint32_t end, uint32_t max)
+static uint32_t stretch_locked(const struct seg *s, uint32_t i, uint32_t end, uint32_t max,
+			       int past_heals)
 {
 	const struct seg_ext *e = s->body->ext;
 	uint32_t n = 1;
 
-	while (i + n < end && absent_locked(s, i + n) && !covering_locked(s, i + n) &&
+	while (i + n < end && absent_locked(s, i + n) && !covering_locked(s, i + n, past_heals) &&
 	       ext_end(&e[i + n], s->k) - e[i].pos <= max)
 		n++;
 	return n;
@@ -514,23 +543,29 @@ static int part_add_locked(struct seg_fetch *f, struct xfer *x)
 static int plan_locked(struct segstore *st, struct seg *s, uint32_t from, uint32_t to,
 		       uint32_t upto, struct seg_fetch *f, struct list *fresh)
 {
-	int rc = 0;
+	int rc = 0, heal = f && f->heal;
+	uint32_t most = piece_max(st);
+	int past_heals = seg_rate_down(st) && !heal;
 
 	for (uint32_t i = from; !rc && i < to; i++) {
-		struct xfer *x = covering_locked(s, i);
+		struct xfer *x = covering_locked(s, i, past_heals);
 		if (!x && !absent_locked(s, i))
 			continue;
 		if (!x) {
-			uint32_t n = stretch_locked(s, i, to, SEG_PIECE_MAX);
+			uint32_t n = stretch_locked(s, i, to, most, past_heals);
 			if (i + n == to)
-				n = MAX(n, stretch_locked(s, i, upto, SEG_PIECE_MIN));
+				n = MAX(n, stretch_locked(s, i, upto, MIN(most, SEG_PIECE_MIN),
+							  past_heals));
 			x = xfer_new_locked(st, s, i, n, !f);
 			if (!x)
 				return -ENOMEM;
+			x->deadline = f ? f->deadline : 0;
+			x->heal = heal;
 			list_push_back(fresh, &x->queue);
 		} else if (f && x->state == XFER_QUEUED && x->background &&
 			   !list_empty(&x->queue)) {
 			x->background = 0; /* waited for now */
+			x->deadline = f->deadline;
 			list_remove(&x->queue);
 			list_push_back(fresh, &x->queue);
 		}
@@ -560,12 +595,8 @@ static void start_all(struct segstore *st, struct list *fresh, struct list *late
 {
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&st->queued_xfers, later);
+	list_splice_back(&st->waiting_xfers, fresh);
 	pthread_mutex_unlock(&st->lock);
-	list_for_each_safe (l, fresh) {
-		struct xfer *x = list_entry(l, struct xfer, queue);
-		list_remove(l);
-		xfer_start(x);
-	}
 	pump(st);
 }
 
@@ -613,8 +644,8 @@ static struct seg *find_pinned(struct segstore *st, uint32_t num)
 	return s;
 }
 
-struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *miss,
-				 void (*done)(void *arg, int result), void *arg, int *rc)
+static struct seg_fetch *fetch(struct segstore *st, const struct seg_miss *miss, int heal,
+			       void (*done)(void *arg, int result), void *arg, int *rc)
 {
 	struct seg *s = find_pinned(st, miss->seg);
 	struct list fresh, later;
@@ -640,12 +671,14 @@ struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *mis
 		return NULL;
 	}
 	f->st = st, f->done = done, f->arg = arg;
+	f->deadline = miss->deadline;
+	f->heal = heal;
 	list_init(&f->fresh);
 	list_init(&fresh);
 	list_init(&later);
 	pthread_mutex_lock(&st->lock);
 	*rc = plan_locked(st, s, miss->first, to, MAX(to, count), f, &fresh);
-	if (!*rc && scans_locked(s, miss)) {
+	if (!*rc && !heal && scans_locked(s, miss)) {
 		(void)plan_locked(st, s, to, count, count, NULL, &later);
 		if (s->misses > SCAN_MISSES)
 			(void)plan_locked(st, s, 0, miss->first, miss->first, NULL, &later);
@@ -672,6 +705,18 @@ struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *mis
 	if (now)
 		workq_submit(st->fetchq, fetch_end_job, f);
 	return f;
+}
+
+struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *miss,
+				 void (*done)(void *arg, int result), void *arg, int *rc)
+{
+	return fetch(st, miss, 0, done, arg, rc);
+}
+
+struct seg_fetch *seg_fetch_to_heal(struct segstore *st, const struct seg_miss *miss,
+				    void (*done)(void *arg, int result), void *arg, int *rc)
+{
+	return fetch(st, miss, 1, done, arg, rc);
 }
 
 void segstore_fetch_cancel(struct segstore *st, struct seg_fetch *f)

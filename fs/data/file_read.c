@@ -4,10 +4,17 @@
 #include "fs/data/volume_internal.h"
 
 #define PIECES_AT_ONCE 16
-#define AHEAD_MIN      (512u << 10)
+#define AHEAD_MIN      (512u << 10) /* read in a row: sequential */
+#define AHEAD_FIRST    (4u << 20)
 #define AHEAD_MAX      (64u << 20)
+#define AHEAD_WHOLE    (32u << 20) /* from here on in pieces of AHEAD_PIECE of a segment */
+#define AHEAD_PIECE    (4u << 20)
+#define AHEAD_PIECES   256 /* looked at in one step, with the inode locked */
 /* The kernel's read-ahead arrives on several threads, out of order by about this much. */
 #define AHEAD_SLACK (1u << 20)
+/* When read-ahead failed the kernel asks once more, at once, for the page that somebody waits for:
+ * within that time the answer stands, or a read would take twice its timeout. */
+#define FAILED_STANDS NS_PER_S
 
 struct read_op {
 	struct volume *v;
@@ -16,6 +23,7 @@ struct read_op {
 	uint64_t off;
 	size_t len, at; /* the bytes before `at` are there */
 	size_t *got;
+	int64_t deadline; /* of all its fetches together */
 	void (*done)(void *arg, int result);
 	void *arg;
 	pthread_mutex_t lock;
@@ -105,9 +113,34 @@ static int read_local(struct volume *v, struct inode *i, uint64_t base, uint8_t 
 	return rc;
 }
 
+/* Inode lock not held. READs of one read-ahead fail together: their ranges make one. */
+static void note_failed(struct inode *i, uint64_t off, uint64_t end)
+{
+	int64_t now = clock_mono_ns();
+	SCOPE_LOCK(&i->lock);
+
+	if (now - i->rd_failed_at < FAILED_STANDS) {
+		off = MIN(off, i->rd_failed_off);
+		end = MAX(end, i->rd_failed_end);
+	}
+	i->rd_failed_at = now;
+	i->rd_failed_off = off;
+	i->rd_failed_end = end;
+}
+
+static int has_just_failed(struct inode *i, uint64_t off)
+{
+	SCOPE_LOCK(&i->lock);
+
+	return i->rd_failed_at && clock_mono_ns() - i->rd_failed_at < FAILED_STANDS &&
+	       off >= i->rd_failed_off && off < i->rd_failed_end;
+}
+
 static void op_finish(struct read_op *op, int rc)
 {
 	*op->got = rc ? 0 : op->len;
+	if (rc == -ETIMEDOUT)
+		note_failed(op->i, op->off, op->off + op->len);
 	inode_put(op->v, op->i);
 	/* Until done has been called the caller may cancel, so the record is still there. */
 	op->done(op->arg, rc);
@@ -118,13 +151,18 @@ static void op_finish(struct read_op *op, int rc)
 static void on_fetched(void *arg, int result);
 
 /* Starts the fetch of *miss, in exchange for the one that is done. 0 when on_fetched will come. */
-static int op_fetch(struct read_op *op, const struct seg_miss *miss)
+static int op_fetch(struct read_op *op, struct seg_miss *miss)
 {
 	SCOPE_LOCK(&op->lock);
 	int rc = 0;
 
 	if (op->cancelled)
 		return -EINTR;
+	if (segstore_limited(op->v->st))
+		op->deadline = segstore_deadline(op->v->st);
+	if (clock_mono_ns() >= op->deadline)
+		return -ETIMEDOUT;
+	miss->deadline = op->deadline;
 	op->fetch = segstore_fetch(op->v->st, miss, on_fetched, op, &rc);
 	return op->fetch ? 0 : rc ? rc : -EIO;
 }
@@ -168,6 +206,45 @@ void volume_read_cancel(struct volume *v, struct read_op *op)
 		segstore_fetch_cancel(v->st, op->fetch);
 }
 
+/* Adds m to the n hints. What was written by several threads at once lies in the segment in another
+ * order than in the file: hints that touch become one, at the place of the first, and are fetched
+ * as one. Returns how many there are. */
+static int hint_add(struct seg_miss *hints, int n, struct seg_miss m)
+{
+	int at = n;
+
+	for (int k = 0; k < n; k++) {
+		struct seg_miss *h = &hints[k];
+		uint32_t end = MAX(h->first + h->count, m.first + m.count);
+
+		if (h->seg != m.seg || h->first > m.first + m.count ||
+		    m.first > h->first + h->count)
+			continue;
+		m.first = MIN(h->first, m.first);
+		m.count = end - m.first;
+		at = MIN(at, k);
+		memmove(h, h + 1, (size_t)(--n - k) * sizeof(*h));
+		k = -1; /* it has grown: look again */
+	}
+	memmove(hints + at + 1, hints + at, (size_t)(n - at) * sizeof(*hints));
+	hints[at] = m;
+	return n + 1;
+}
+
+static struct seg_miss hint_of(const struct volume *v, const struct map_piece *p, uint64_t window)
+{
+	uint64_t e = v->o.extent_max, first = p->first + p->pos / e;
+	uint64_t end = first + (p->pos % e + p->end - p->off + e - 1) / e;
+
+	/* Who reads that much will want what lies between as well: whole transfers instead of
+	 * pieces. */
+	if (window >= AHEAD_WHOLE) {
+		first = first / (AHEAD_PIECE / e) * (AHEAD_PIECE / e);
+		end = round_up_u64(end, AHEAD_PIECE / e);
+	}
+	return (struct seg_miss){ p->seg, (uint32_t)first, (uint32_t)(end - first) };
+}
+
 /* Sequential readers: what comes next, in steps of half a window that doubles. Inode lock held, so
  * segstore is told later: it may take the meta lock, which comes before inode locks. Returns how
  * many hints there are. */
@@ -185,25 +262,19 @@ static int read_ahead(struct volume *v, struct inode *i, uint64_t off, size_t le
 	i->rd_next = MAX(off + len, off <= i->rd_next ? i->rd_next : 0);
 	if (i->rd_run < AHEAD_MIN)
 		return 0;
-	window = MIN(i->rd_run * 2, AHEAD_MAX);
+	/* Each round trip brings five times as much as was read before it. */
+	window = MIN(MAX(i->rd_run * 4, AHEAD_FIRST), AHEAD_MAX);
 	at = MAX(i->rd_ahead, off + len);
 	if (at > off + len + window / 2 || at >= i->n.size)
 		return 0;
 	target = MIN(off + len + window, i->n.size);
-	for (int k = 0; at < target && k < PIECES_AT_ONCE; k++) {
+	for (int k = 0; at < target && k < AHEAD_PIECES && n < PIECES_AT_ONCE; k++) {
 		struct map_piece p;
 
 		if (file_map_next(i, at, target, &p))
 			break;
-		if (p.kind == MAP_SEALED && p.committed) {
-			uint64_t e = v->o.extent_max;
-
-			hints[n++] = (struct seg_miss){
-				.seg = p.seg,
-				.first = p.first + (uint32_t)(p.pos / e),
-				.count = (uint32_t)((p.pos % e + p.end - p.off + e - 1) / e),
-			};
-		}
+		if (p.kind == MAP_SEALED && p.committed)
+			n = hint_add(hints, n, hint_of(v, &p, window));
 		at = p.end;
 	}
 	i->rd_ahead = at;
@@ -240,10 +311,11 @@ int volume_read(struct volume *v, uint64_t ino, uint64_t off, void *buf, size_t 
 		inode_put(v, i);
 		return rc;
 	}
-	r = calloc(1, sizeof(*r));
+	rc = has_just_failed(i, off) ? -ETIMEDOUT : 0;
+	r = rc ? NULL : calloc(1, sizeof(*r));
 	if (!r) {
 		inode_put(v, i);
-		return -ENOMEM;
+		return rc ? rc : -ENOMEM;
 	}
 	*r = (struct read_op){ .v = v,
 			       .i = i,
@@ -252,6 +324,7 @@ int volume_read(struct volume *v, uint64_t ino, uint64_t off, void *buf, size_t 
 			       .len = len,
 			       .at = at,
 			       .got = got,
+			       .deadline = segstore_deadline(v->st),
 			       .done = done,
 			       .arg = arg };
 	pthread_mutex_init(&r->lock, NULL);

@@ -11,7 +11,6 @@
 #define PIECES_MAX (1ll << 18) /* overlay entries before a commit is due: about 20 MiB */
 /* Unsynced bytes in segstore (it syncs by itself from 8 MiB on) before writers wait for the disk.
  */
-#define UNSYNCED_MAX (32ull << 20)
 #define SETTLE_TRIES 10
 
 uint64_t file_size_max(struct volume *v)
@@ -164,7 +163,7 @@ static int back_pressure(struct volume *v, unsigned fill, void (*done)(void *, i
 		if (mem > 2 * v->o.dirty_max || pieces > 4 * PIECES_MAX)
 			rc = wait_for_seal(v, done, arg);
 	}
-	if (!rc && segstore_unsynced(v->st) > UNSYNCED_MAX)
+	if (!rc && segstore_unsynced(v->st) > v->o.unsynced_max)
 		rc = wait_for_room(v, done, arg);
 	if (!rc && fill >= FILL_DELAY)
 		rc = wait_for_fill(v, fill, done, arg);

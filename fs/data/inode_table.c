@@ -8,8 +8,6 @@
 #include "fs/base/scope.h"
 #include "fs/data/volume_internal.h"
 
-/* Rows cached in windows before windows of unused inodes are dropped: 32 MiB. */
-#define BASE_ROWS_MAX (1 << 20)
 /* Inodes whose atime alone changed wait for another reason to commit, up to here. */
 #define ATIME_PENDING_MAX 8192
 
@@ -167,7 +165,7 @@ void inode_put(struct volume *v, struct inode *i)
 			v->table.unused++;
 			if (v->table.unused > v->table.max ||
 			    atomic_load_explicit(&v->table.base_rows, memory_order_relaxed) >
-				BASE_ROWS_MAX)
+				(long long)v->o.row_cache)
 				victim = evict_locked(&v->table);
 		}
 	}

@@ -55,6 +55,8 @@ struct inode {
 	int64_t wr_time;
 	struct seg_lane *lane;
 	uint64_t rd_next, rd_run, rd_ahead; /* sequential reading; prefetched up to rd_ahead */
+	int64_t rd_failed_at;               /* the last read that the backends let wait too long, */
+	uint64_t rd_failed_off, rd_failed_end; /* and of what */
 };
 
 struct inode_table {

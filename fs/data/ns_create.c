@@ -159,7 +159,10 @@ static int insert_locked(struct volume *v, struct inode *dir, const char *name, 
 	if (rc) {
 		/* without its name nothing finds what was put; node_delete removes rows by number
 		 */
-		dirent_delete(v->m, d.parent, name, len);
+		int undo = dirent_delete(v->m, d.parent, name, len);
+
+		if (undo)
+			volume_fail(v, undo, "taking back half a new name");
 		(void)node_delete(v->m, n->ino);
 		inode_free(i);
 		return rc;

@@ -120,16 +120,27 @@ static void moved(struct volume *v, struct inode *i, struct inode *to)
 	inode_attr_changed(v, i, 0);
 }
 
+/* The second half of a change of names failed with rc, the first was taken back with undo: half of
+ * it must never be committed. */
+static int undone(struct volume *v, int rc, int undo)
+{
+	if (undo)
+		volume_fail(v, undo, "taking back half a rename");
+	return rc;
+}
+
 static int exchange(struct volume *v, struct move *m)
 {
 	int di = S_ISDIR(m->i->type), dj = S_ISDIR(m->j->type);
 	int rc = dirent_retarget(v->m, m->from->n.ino, m->name, m->len, m->j->n.ino, m->j->type);
 
-	if (!rc)
-		rc = dirent_retarget(v->m, m->to->n.ino, m->new_name, m->new_len, m->i->n.ino,
-				     m->i->type);
 	if (rc)
 		return rc;
+	rc = dirent_retarget(v->m, m->to->n.ino, m->new_name, m->new_len, m->i->n.ino, m->i->type);
+	if (rc)
+		return undone(v, rc,
+			      dirent_retarget(v->m, m->from->n.ino, m->name, m->len, m->i->n.ino,
+					      m->i->type));
 	moved(v, m->i, m->to);
 	moved(v, m->j, m->from);
 	inode_renamed(v, m->i);
@@ -145,10 +156,13 @@ static int replace(struct volume *v, struct move *m)
 	int rc =
 	    dirent_retarget(v->m, m->to->n.ino, m->new_name, m->new_len, m->i->n.ino, m->i->type);
 
-	if (!rc)
-		rc = dirent_delete(v->m, m->from->n.ino, m->name, m->len);
 	if (rc)
 		return rc;
+	rc = dirent_delete(v->m, m->from->n.ino, m->name, m->len);
+	if (rc)
+		return undone(v, rc,
+			      dirent_retarget(v->m, m->to->n.ino, m->new_name, m->new_len,
+					      m->j->n.ino, m->j->type));
 	moved(v, m->i, m->to);
 	inode_renamed(v, m->i);
 	dir_touch(v, m->from, -1, dir ? -1 : 0);
@@ -168,10 +182,11 @@ static int move_name(struct volume *v, struct move *m)
 
 	memcpy(d.name, m->new_name, m->new_len + 1);
 	rc = dirent_insert(v->m, &d);
-	if (!rc)
-		rc = dirent_delete(v->m, m->from->n.ino, m->name, m->len);
 	if (rc)
 		return rc;
+	rc = dirent_delete(v->m, m->from->n.ino, m->name, m->len);
+	if (rc)
+		return undone(v, rc, dirent_delete(v->m, m->to->n.ino, m->new_name, m->new_len));
 	moved(v, m->i, m->to);
 	dir_touch(v, m->from, -1, dir ? -1 : 0);
 	dir_touch(v, m->to, 1, dir ? 1 : 0);

@@ -418,7 +418,7 @@ int overlay_seal(struct overlay *o, uint64_t ino, struct seg_lane *lane)
 			n++;
 		}
 		if (n && !rc)
-			rc = segstore_append(o->env->st, lane, pieces, n, &loc);
+			rc = segstore_append_accepted(o->env->st, lane, pieces, n, &loc);
 		for (int i = 0; i < n; i++) {
 			if (!rc) {
 				if (i)

@@ -45,6 +45,7 @@ static int copy_over(struct segstore *st, struct seg *s, const char *from, const
 		unlink(tmp);
 		return rc;
 	}
+	(void)failpoint("cache.copied");
 	pthread_mutex_lock(&st->lock);
 	if (s->body && s->body->fd >= 0)
 		dup3(out, s->body->fd, O_CLOEXEC);
@@ -87,14 +88,17 @@ void seg_move_to_cache(struct segstore *st, struct seg *s)
 
 /* --- evicting --- */
 
-/* What may go: on all n; or, under pressure, at quorum on at least k + 1, from where healing reads
- * (I6). Both only as far as it is committed. */
+/* What may go: on all n; or, under pressure, what yields. Both only as far as it is committed. */
 static int evictable(const struct segstore *st, const struct seg *s, int pressure)
 {
-	if (s->place == PLACE_NONE || s->pins || s->refs || s->moving || s->writing || s->loading ||
-	    s->busy || s->pushing || s->dropping || !s->disk)
+	uint32_t good = s->present & s->present_durable & ~s->suspect;
+
+	if (s->phase != SEG_CLOSED || s->place == PLACE_NONE || s->pins || s->refs || s->moving ||
+	    s->writing || s->loading || s->busy || s->pushing || s->dropping || !s->disk)
 		return 0;
-	return s->set_durable && seg_may_go(st, s, pressure);
+	if (!s->stored || !s->set_durable)
+		return 0;
+	return good == st->all || (pressure && seg_yields(s));
 }
 
 static struct seg *victim_take(struct segstore *st, int pressure)
@@ -146,8 +150,12 @@ static uint64_t evict_one(struct segstore *st, struct seg *s, uint64_t want)
 
 	seg_path(st, s, s->place, path);
 	int whole = want >= s->disk || s->place == PLACE_STAGING;
+	(void)failpoint("cache.evict");
+	if (s->place == PLACE_STAGING)
+		(void)failpoint("cache.evict.staged");
 	if (!whole) {
 		freed = punch(path, s, want);
+		(void)failpoint("cache.punched");
 		whole = !freed || s->punched >= s->length;
 	}
 	int gone = whole && (!unlink(path) || errno == ENOENT);

@@ -63,6 +63,7 @@ struct facts {
 	struct segstore *st;
 	struct seg *s;
 	uint32_t present;
+	struct commit_wait commit;
 };
 
 static void facts_job(void *arg);
@@ -91,6 +92,7 @@ static void facts_committed(void *arg, int result)
 {
 	struct facts *f = arg;
 
+	(void)failpoint("stored.committed");
 	pthread_mutex_lock(&f->st->lock);
 	if (!result) {
 		seg_account_begin_locked(f->st, f->s);
@@ -116,7 +118,9 @@ static int facts_write(struct segstore *st, struct seg *s, const uint8_t set[16]
 {
 	struct segment_row r;
 
-	int rc = coding_set_present(st->meta, set, present, suspect);
+	int rc = failpoint("stored.rows");
+	if (!rc)
+		rc = coding_set_present(st->meta, set, present, suspect);
 	if (rc || !stored)
 		return rc;
 	rc = segment_get(st->meta, s->num, &r);
@@ -149,7 +153,7 @@ static void facts_job(void *arg)
 		facts_end(f);
 		return;
 	}
-	seg_after_commit(st, facts_committed, f);
+	seg_after_commit(st, &f->commit, facts_committed, f);
 }
 
 void seg_push_facts(struct segstore *st, struct seg *s)
@@ -198,8 +202,10 @@ void seg_report_shards(struct segstore *st, struct seg *s, uint32_t missing, uin
 			seg_verify_due(st, i);
 		}
 	}
-	if (gone | wrong)
+	if (gone | wrong) {
+		(void)failpoint("heal.doubt");
 		seg_push_facts(st, s);
+	}
 }
 
 /* --- for segstore_wait --- */
@@ -228,12 +234,17 @@ int seg_work_can_move_locked(struct segstore *st, enum seg_level level, uint64_t
 		struct seg *s = list_entry(l, struct seg, work);
 		if (s->close_seq > seq || s->dead || level_reached(st, s, level))
 			continue;
+		/* Nobody commits on a disk that failed: waiting would never end. */
+		if (st->commit_error && (s->row_durable < SEGMENT_CLOSED || !s->set_durable))
+			continue;
 		if (s->row_durable < SEGMENT_CLOSED)
 			return !st->sync_error;
 		/* Enough backends to get there? */
 		int reach = __builtin_popcount((s->present & ~s->suspect) | usable);
-		/* A backend that refused more than twice may be let in for a probe at any moment:
-		 * that alone is no movement, or a caller would wait for ever. */
+		/* A backend that refused more than twice may be let in for a probe at any moment,
+		 * and a file that could not be read three times, or a database that commits
+		 * nothing any more, may do so again: that alone is no movement, or a caller would
+		 * wait for ever. */
 		uint32_t hopeless = s->retry_delay > 2 * SEG_RETRY_FIRST ? s->last_failed : 0;
 		if (seg_missing_locked(st, s) & usable & ~hopeless &&
 		    reach >= (level == SEG_DISPERSED ? st->n : seg_quorum_min(st)))

@@ -1,7 +1,8 @@
 /* What the files of the segment store share. The contract is segstore.h; formats: coding/FORMAT.md.
  *
- * Locks, in order: meta lock -> segstore.lock -> plain.lock. segstore.lock is short and never held
- * across disk, network or the database (I7): whoever works on a segment without it holds a pin.
+ * Locks, in order: meta lock -> segstore.lock -> plain.lock, bufpool's. segstore.lock is short and
+ * never held across disk, network or the database (I7): whoever works on a segment without it holds
+ * a pin.
  *
  * A segment in memory (seg->phase; moves through seg_set_phase only):
  *
@@ -17,10 +18,12 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "backends/fanout.h"
 #include "backends/health.h"
 #include "coding/code.h"
 #include "coding/shard.h"
 #include "crypto/key.h"
+#include "fs/base/bufpool.h"
 #include "fs/base/clock.h"
 #include "fs/base/failpoint.h"
 #include "fs/base/hash.h"
@@ -39,17 +42,16 @@
 #define SEG_LANES         4
 #define SEG_INDEX_ROOM    (512u << 10) /* more than 8,192 index entries, padded for k = 32 */
 #define SEG_LENGTH_MAX    (256u << 20) /* of a staging file; bounds what is read from disk (I8) */
-#define SEG_UNSYNCED_MAX  (48u << 20)
-#define SEG_UNSYNCED_GO   (8u << 20)
-#define SEG_KEEP_RESIDENT (16u << 20) /* open segments up to this size keep their memory */
-#define SEG_BODIES_MAX    64
-#define SEG_PLAIN_MAX     (16u << 20)
 #define SEG_PUNCH         (1u << 20)
-#define SEG_PIECE_MAX     (4u << 20) /* sealed bytes of one transfer */
-#define SEG_PIECE_MIN     (128u << 10)
-#define SEG_PATH_MAX      4096
-#define SEG_CAP_MARGIN    128 /* 1/128 of the cap: half a block for each file, and their maps */
-#define SEG_RETRY_FIRST   NS_PER_S /* of a put that failed; doubles */
+/* Sealed bytes of one transfer: 4 MiB of a file, with what sealing adds to its extents. */
+#define SEG_PIECE_MAX ((4u << 20) + (16u << 10))
+#define SEG_PIECE_MIN (128u << 10)
+#define SEG_QUEUE_LONG                                                                             \
+	16 /* with more fetches running, a further one only makes the queue longer                 \
+	    */
+#define SEG_PATH_MAX    4096
+#define SEG_CAP_MARGIN  128      /* 1/128 of the cap: half a block for each file, and their maps */
+#define SEG_RETRY_FIRST NS_PER_S /* of a put that failed; doubles */
 
 enum { EXT_ZSTD = 1, EXT_INDEX = 2, EXT_VOID = 4 };
 
@@ -157,9 +159,12 @@ struct seg_open {
 	uint32_t finished_pos;  /* by lock: its end */
 	uint32_t pending;       /* by lock: appends that are sealing */
 	uint32_t written;       /* of the pass: bytes in the file */
+	uint32_t zeroed;        /* of the pass: blocks below are written, if only with zeros */
+	uint32_t small_syncs;   /* of the pass: how many in a row brought little */
 	uint32_t allocated;     /* by lock: bytes that the file takes on the disk beforehand */
 	uint32_t synced;        /* by lock: bytes that fdatasync confirmed */
 	atomic_uint released;   /* bytes below were given back to the kernel: read the file */
+	uint32_t kept;          /* by lock: closed, and bytes still in memory; in st->kept */
 	int index_done;         /* of the pass: the index record is in the region */
 	int dir_synced;         /* of the pass */
 	int broken;             /* of the pass: a sync failed, the file needs to be written anew */
@@ -249,13 +254,26 @@ struct plain_cache {
 	struct hash map;
 	struct list lru;
 	size_t bytes;
+	uint64_t max; /* constant */
 };
 
 /* One listing of a backend (seg_verify.c). */
 struct verify;
 
+/* What the memory that was given is used for, in bytes. Sealed bytes that are not synced yet count
+ * as unsynced, those that open segments keep besides as resident. One upload and one transfer may
+ * always run, however large. */
+struct seg_limits {
+	uint64_t unsynced, unsynced_go; /* appends wait from here; the flusher begins */
+	uint64_t resident;
+	uint64_t upload, fetch;
+	uint64_t plain; /* opened extents for partial reads */
+	int bodies;     /* indexes of closed segments */
+};
+
 struct segstore {
 	/* Constant once open. */
+	struct seg_limits max;
 	char *staging_dir, *cache_dir;
 	struct meta *meta;
 	const struct keyring *keys;
@@ -268,7 +286,8 @@ struct segstore {
 	size_t region_len;
 	int compress, quorum;
 	struct backend *backends[32];
-	uint64_t cap; /* what content may take here */
+	struct bandwidth *bandwidth; /* or NULL */
+	uint64_t cap;                /* what content may take here */
 	uint64_t
 	    cap_set; /* what was asked for: the rest is the filesystem's, for its last blocks */
 	int64_t timeout, flush_age, flush_idle;
@@ -293,6 +312,7 @@ struct segstore {
 	uint64_t pass_begun, pass_done;
 	int pass_running, pass_rc;
 	int sync_error;     /* of the last pass */
+	uint64_t kept;      /* bytes of closed segments whose memory somebody still reads */
 	uint64_t unsynced;  /* reserved and not confirmed */
 	struct list room;   /* room_wait */
 	int backend_change; /* wake-up from health layers */
@@ -301,6 +321,8 @@ struct segstore {
 	struct list commits; /* commit_wait: for the next one */
 	struct list commits_running;
 	int commit_running;
+	int commit_wanted;  /* by nobody who waits in commits */
+	int commit_error;   /* of the last one */
 	int64_t rows_since; /* ns: since when something waits for a commit that nobody asked for */
 
 	/* Uploads. */
@@ -312,6 +334,7 @@ struct segstore {
 		int waking;    /* a job will look again */
 	} pace;
 	uint64_t upload_bytes;
+	uint64_t put_rate; /* bytes per second of the last segment that was stored; 0: not known */
 	struct list running_uploads;
 	uint32_t usable_seen; /* bit i: usable when last looked at */
 	uint32_t absent_seen; /* bit i: was absent since its last verification */
@@ -320,9 +343,15 @@ struct segstore {
 	struct verify *verifying;
 
 	/* Fetches. */
-	struct list running_xfers, queued_xfers;
+	struct list running_xfers, queued_xfers; /* queued: read-ahead */
+	struct list waiting_xfers;               /* somebody waits for them; they wait for memory */
+	uint64_t fetch_bytes;                    /* of those that run */
 	int bg_running, fg_running;
-	int jobs; /* fetch completions and the like that are under way */
+	uint64_t bg_bytes;
+	unsigned explored; /* atomic */
+	struct fanout_budget budget;
+	struct bufpool *buffers; /* for shards and for what is fetched: sealed bytes only */
+	int jobs;                /* fetch completions and the like that are under way */
 
 	/* Sums, kept by seg_account. */
 	struct segstore_state sums;
@@ -351,11 +380,13 @@ void seg_set_phase_locked(struct segstore *st, struct seg *s, enum seg_phase pha
 void seg_path(const struct segstore *st, const struct seg *s, enum seg_place place,
 	      char out[SEG_PATH_MAX]);
 /* fn(arg, result) from any thread, without locks, after a commit that began after this call; not
- * from inside it. */
-void seg_after_commit(struct segstore *st, void (*fn)(void *arg, int result), void *arg);
+ * from inside it. w is borrowed until then: it is part of what waits, so that waiting cannot fail
+ * for want of memory. */
+void seg_after_commit(struct segstore *st, struct commit_wait *w, void (*fn)(void *arg, int result),
+		      void *arg);
+void seg_commit_soon(struct segstore *st); /* such a commit, for which nobody waits */
 void seg_drop_check(struct segstore *st);
 int seg_dead_mark(struct segstore *st, struct seg *s);
-void seg_nobody(void *arg, int result); /* for seg_after_commit: just commit */
 /* Length of one shard of a closed segment, out of its file's length. */
 static inline uint32_t seg_shard_len(uint64_t length, uint32_t extents, int k)
 {
@@ -371,14 +402,14 @@ static inline int seg_dispersed(const struct segstore *st, const struct seg *s)
 {
 	return s->stored && (s->present & ~s->suspect) == st->all;
 }
-/* May its file go, for what is committed of its shards? (I6) */
-static inline int seg_may_go(const struct segstore *st, const struct seg *s, int pressure)
+/* Its file may go under pressure: at quorum on at least k + 1, from where healing reads, and that
+ * is committed (I6). */
+static inline int seg_yields(const struct seg *s)
 {
 	uint32_t good = s->present & s->present_durable & ~s->suspect;
 
-	if (s->phase != SEG_CLOSED || !s->stored || s->busy)
-		return 0;
-	return good == st->all || (pressure && __builtin_popcount(good) >= s->k + 1);
+	return s->phase == SEG_CLOSED && s->stored && s->set_durable &&
+	       __builtin_popcount(good) >= s->k + 1;
 }
 /* Can k backends deliver it, as far as is known? */
 static inline int seg_fetchable(const struct seg *s)
@@ -438,7 +469,7 @@ void seg_move_to_cache(struct segstore *st, struct seg *s);
 /* Writes good sealed bytes (file layout, first .. first + count - 1) into the local file. */
 void seg_cache_write(struct segstore *st, struct seg *s, uint32_t first, uint32_t count,
 		     const uint8_t *p, size_t len);
-int plain_init(struct plain_cache *c);
+int plain_init(struct plain_cache *c, uint64_t max);
 void plain_release(struct plain_cache *c);
 
 /* fetch.c */
@@ -446,7 +477,26 @@ struct xfer *xfer_find_done_locked(struct seg *s, uint32_t i); /* with a referen
 const uint8_t *xfer_sealed(const struct xfer *x, uint32_t pos);
 void xfer_unref(struct segstore *st, struct xfer *x);
 void seg_fetch_cancel_all(struct segstore *st);
+/* As segstore_fetch, for the uploader: no reader waits for it, so it gives way to them where
+ * bandwidth is limited, and says nothing about what will be read next. */
+struct seg_fetch *seg_fetch_to_heal(struct segstore *st, const struct seg_miss *miss,
+				    void (*done)(void *arg, int result), void *arg, int *rc);
 uint32_t seg_usable_mask(struct segstore *st, int for_put);
+
+/* fetch_order.c */
+uint64_t seg_rate_down(struct segstore *st); /* bytes per second, 0: no limit */
+/* The best first; suspect: bit i, backend i had lost the shard, or served wrong bytes. */
+void seg_fetch_order(struct segstore *st, uint32_t suspect, uint8_t *order);
+struct seg_haste {
+	size_t len;       /* sealed bytes */
+	int reader, heal; /* who waits for it; neither: read-ahead */
+	int busy;         /* many are fetching */
+	int64_t deadline; /* before the time that a limit of bandwidth adds */
+};
+/* Fills in extra, hedge, rescue and deadline of g, whose len is set; may change the order behind
+ * the first k. */
+void seg_fetch_haste(struct segstore *st, const struct seg_haste *h, uint8_t *order,
+		     struct fanout_get *g);
 
 /* seg_code.c: the shards of a segment, all of them or those in `todo`. The body is there. -ENOENT:
  * an extent has to be fetched first; -EBADMSG: one is lost. */
@@ -455,7 +505,7 @@ struct shards {
 	uint8_t *p[CODE_MAX_N];
 };
 int shards_make(struct segstore *st, struct seg *s, uint32_t todo, struct shards *out);
-void shards_release(struct shards *sh); /* also after a failure */
+void shards_release(struct segstore *st, struct shards *sh); /* also after a failure */
 
 /* upload.c */
 void seg_upload_kick(struct segstore *st);

@@ -7,7 +7,10 @@
 
 #define UPLOAD_THREADS 2
 #define FETCH_THREADS  2
-#define PATIENCE       (60 * NS_PER_S) /* for what was cancelled */
+#define BUFFERS_KEPT   ((size_t)48 << 20) /* two segments of 16 MiB, coded 4 + 2 */
+#define PATIENCE       (60 * NS_PER_S)    /* for what was cancelled */
+
+#define MEMORY_DEFAULT (96ull << 20)
 
 static int options_check(const struct segstore_opts *o, struct err *e)
 {
@@ -22,6 +25,21 @@ static int options_check(const struct segstore_opts *o, struct err *e)
 		return err_set(e, -EINVAL, "a segment has 1 to 64 MiB, not %llu bytes",
 			       (unsigned long long)o->segment_size);
 	return 0;
+}
+
+static struct seg_limits limits_of(uint64_t memory)
+{
+	uint64_t m = memory ? memory : MEMORY_DEFAULT;
+
+	return (struct seg_limits){
+		.unsynced = m / 3,
+		.unsynced_go = MAX(m / 18, 1u << 20),
+		.resident = m / 6,
+		.upload = m / 4,
+		.fetch = m / 4,
+		.plain = m / 12,
+		.bodies = (int)MIN(MAX(m >> 20, 8u), 4096u),
+	};
 }
 
 static void options_take(struct segstore *st, const struct segstore_opts *o)
@@ -43,7 +61,10 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	memcpy(st->backends, o->backends, (size_t)st->n * sizeof(st->backends[0]));
 	st->cap_set = o->cache_cap;
 	st->cap = o->cache_cap - o->cache_cap / SEG_CAP_MARGIN;
+	st->bandwidth = o->bandwidth;
+	fanout_budget_init(&st->budget, SEG_QUEUE_LONG);
 	st->pace.rate = o->heal_rate;
+	st->max = limits_of(o->memory);
 	st->timeout = o->timeout ? o->timeout : 30 * NS_PER_S;
 	st->flush_age = o->flush_age ? o->flush_age : 30 * NS_PER_S;
 	st->flush_idle = o->flush_idle ? o->flush_idle : 5 * NS_PER_S;
@@ -63,6 +84,7 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	list_init(&st->running_uploads);
 	list_init(&st->running_xfers);
 	list_init(&st->queued_xfers);
+	list_init(&st->waiting_xfers);
 }
 
 static void free_one(struct hash_node *n, void *arg)
@@ -86,6 +108,7 @@ static void store_free(struct segstore *st)
 	seg_regions_free(st);
 	hash_release(&st->segs);
 	code_destroy(st->code);
+	bufpool_destroy(st->buffers);
 	plain_release(&st->plain);
 	pthread_cond_destroy(&st->changed);
 	pthread_cond_destroy(&st->flush_cv);
@@ -103,7 +126,7 @@ int segstore_open(const struct segstore_opts *o, struct segstore **out, struct e
 		return rc;
 	struct segstore *st = calloc(1, sizeof(*st));
 	if (!st || pthread_mutex_init(&st->lock, NULL) || cond_init_mono(&st->changed) ||
-	    cond_init_mono(&st->flush_cv) || plain_init(&st->plain)) {
+	    cond_init_mono(&st->flush_cv) || plain_init(&st->plain, limits_of(o->memory).plain)) {
 		free(st);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -112,9 +135,10 @@ int segstore_open(const struct segstore_opts *o, struct segstore **out, struct e
 	st->cache_dir = str_printf("%s", o->cache_dir);
 	st->uploadq = workq_create("seg-upload", UPLOAD_THREADS);
 	st->fetchq = workq_create("seg-fetch", FETCH_THREADS);
+	st->buffers = bufpool_create(BUFFERS_KEPT);
 	rc = code_create(st->k, st->m, &st->code);
 	if (!rc && (!st->staging_dir || !st->cache_dir || !st->uploadq || !st->fetchq ||
-		    hash_init(&st->segs, 1024)))
+		    !st->buffers || hash_init(&st->segs, 1024)))
 		rc = -ENOMEM;
 	if (rc)
 		err_set(e, rc, "the segment store cannot be set up: %s", strerror(-rc));
@@ -159,12 +183,12 @@ static void commits_abandon(struct segstore *st)
 	list_init(&left);
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&left, &st->commits);
+	st->commit_wanted = 0;
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &left) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);
 		list_remove(l);
-		w->fn(w->arg, -ECANCELED);
-		free(w);
+		w->fn(w->arg, -ECANCELED); /* w may be gone */
 	}
 }
 

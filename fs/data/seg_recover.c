@@ -58,7 +58,9 @@ static int scan_record(struct scan *sc)
 	if (b->count)
 		x.file_pos = b->ext[b->count - 1].file_pos + b->ext[b->count - 1].file_len;
 	int rc = open_record(sc, number, &x);
-	if (rc == -ENOMEM)
+	/* Only a wrong tag says that bytes are wrong: what could not be looked at must not be
+	 * written off, for the index that is made next would do so for ever. */
+	if (rc && rc != -EBADMSG)
 		return rc;
 	if (x.flags & EXT_INDEX) {
 		if (rc)
@@ -135,7 +137,9 @@ static int index_write(struct seg *s, struct seg_body *b, const struct seg_hint 
 
 	if (!rec)
 		return -ENOMEM;
-	int rc = segio_index_seal(&b->cipher, b->ext, b->count, hints, s->created, end, rec);
+	int rc = failpoint("recover.index");
+	if (!rc)
+		rc = segio_index_seal(&b->cipher, b->ext, b->count, hints, s->created, end, rec);
 	return rc ? rc : file_pwrite(b->fd, rec, ext_end(&b->ext[b->count], s->k) - end, end);
 }
 
@@ -160,8 +164,11 @@ static int close_found(struct segstore *st, struct seg *s)
 	free(hints);
 	if (!rc && ftruncate(b->fd, ext_end(&b->ext[b->count], s->k)))
 		rc = -errno;
-	if (!rc && fdatasync(b->fd))
-		rc = -errno;
+	/* What the last mount could not sync stands in memory only, and was found good there. */
+	if (!rc)
+		rc = file_resync(b->fd, ext_end(&b->ext[b->count], s->k));
+	if (!rc)
+		rc = failpoint("recover.closed");
 	if (rc) {
 		seg_body_free(b);
 		return rc;
@@ -261,6 +268,7 @@ static void orphan_keep(struct segstore *st, const char *name)
 
 	if (!dir || !from || !to)
 		return;
+	(void)failpoint("recover.orphan");
 	if (file_mkdirs(dir, 0700) || rename(from, to))
 		log_warn("%s is not known to the database and cannot be put aside: %s", from,
 			 strerror(errno));
@@ -350,15 +358,17 @@ static int forget(struct segstore *st, struct seg *s)
 	return 0;
 }
 
-/* What follows from row and file together. */
-static void settle(struct segstore *st, struct seg *s)
+/* What follows from row and file together. 0, or -ENOMEM: nothing is known of it. */
+static int settle(struct segstore *st, struct seg *s)
 {
 	int rc = 0;
 
 	if (s->phase == SEG_CLOSED && s->row == SEGMENT_OPEN) {
 		rc = s->place == PLACE_STAGING ? close_found(st, s) : -ENOENT;
+		if (rc == -ENOMEM)
+			return rc;
 		if (rc && s->dead && !forget(st, s))
-			return;
+			return 0;
 		if (rc)
 			found_lost(st, s, rc);
 	} else if (s->phase == SEG_CLOSED && s->place == PLACE_NONE && !seg_fetchable(s)) {
@@ -373,6 +383,7 @@ static void settle(struct segstore *st, struct seg *s)
 		seg_work_add_locked(st, s);
 	}
 	seg_account_end_locked(st, s);
+	return 0;
 }
 
 int seg_recover(struct segstore *st, struct err *e)
@@ -406,8 +417,11 @@ int seg_recover(struct segstore *st, struct err *e)
 	rc = files_find(st, &map, PLACE_STAGING, e);
 	if (!rc)
 		rc = files_find(st, &map, PLACE_CACHE, e);
-	for (size_t i = 0; !rc && i < n; i++)
-		settle(st, ids[i].seg);
+	for (size_t i = 0; !rc && i < n; i++) {
+		rc = settle(st, ids[i].seg);
+		if (rc)
+			err_set(e, rc, "looking at what the last mount left: %s", strerror(-rc));
+	}
 	hash_release(&map);
 	return rc;
 }

@@ -9,6 +9,8 @@
 #include "fs/base/file.h"
 
 #define DROPS_AT_ONCE 256
+#define STUCK         (3 * NS_PER_S)
+#define WAIT_LOOK     (200 * NS_PER_MS)
 
 /* --- one segment --- */
 
@@ -62,7 +64,7 @@ void seg_unpin_locked(struct segstore *st, struct seg *s)
 		return;
 	if (s->open && s->phase >= SEG_CLOSED)
 		seg_open_free_locked(st, s);
-	if (st->nbodies > SEG_BODIES_MAX)
+	if (st->nbodies > st->max.bodies)
 		seg_bodies_trim_locked(st);
 }
 
@@ -104,8 +106,8 @@ static void account(struct segstore *st, struct seg *s, int sign)
 		return;
 	int dispersed = seg_dispersed(st, s);
 	*(dispersed && s->phase == SEG_CLOSED ? &t->cached_bytes : &t->staged_bytes) += u * s->disk;
-	if (!seg_may_go(st, s, 1))
-		t->held_bytes += u * s->disk;
+	if (!dispersed && seg_yields(s))
+		t->yield_bytes += u * s->disk;
 	if (s->row == SEGMENT_DROPPED || s->phase == SEG_GONE) {
 		t->dropped += d;
 		return;
@@ -248,11 +250,6 @@ int segstore_continues(struct segstore *st, uint32_t num, uint32_t first, uint64
 
 /* --- commits that we ask for --- */
 
-void seg_nobody(void *arg, int result)
-{
-	(void)arg, (void)result;
-}
-
 static void commit_done(void *arg, int result);
 
 /* One at a time: commit_running is set. */
@@ -261,7 +258,8 @@ static void commit_next(void *arg)
 	struct segstore *st = arg;
 
 	pthread_mutex_lock(&st->lock);
-	int go = !list_empty(&st->commits);
+	int go = st->commit_wanted || !list_empty(&st->commits);
+	st->commit_wanted = 0;
 	list_splice_back(&st->commits_running, &st->commits);
 	if (!go) {
 		st->commit_running = 0;
@@ -280,32 +278,41 @@ static void commit_done(void *arg, int result)
 	list_init(&ready);
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&ready, &st->commits_running);
+	st->commit_error = result;
 	pthread_mutex_unlock(&st->lock);
 	list_for_each_safe (l, &ready) {
 		struct commit_wait *w = list_entry(l, struct commit_wait, link);
-		w->fn(w->arg, result);
-		free(w);
+		list_remove(l);
+		w->fn(w->arg, result); /* w may be gone */
 	}
 	workq_submit(st->uploadq, commit_next, st);
 }
 
-void seg_after_commit(struct segstore *st, void (*fn)(void *arg, int result), void *arg)
+static void commit_ask(struct segstore *st, struct commit_wait *w)
 {
-	struct commit_wait *w = malloc(sizeof(*w));
-
-	if (!w) {
-		log_error("out of memory: cannot wait for a commit");
-		abort(); /* as workq_submit: what waits would wait for ever */
-	}
-	w->fn = fn, w->arg = arg;
 	pthread_mutex_lock(&st->lock);
-	list_push_back(&st->commits, &w->link);
+	if (w)
+		list_push_back(&st->commits, &w->link);
+	else
+		st->commit_wanted = 1;
 	int first = !st->commit_running;
 	st->commit_running = 1;
 	/* By a job: the caller may be inside of a commit's callback. */
 	if (first)
 		workq_submit(st->uploadq, commit_next, st);
 	pthread_mutex_unlock(&st->lock);
+}
+
+void seg_after_commit(struct segstore *st, struct commit_wait *w, void (*fn)(void *arg, int result),
+		      void *arg)
+{
+	w->fn = fn, w->arg = arg;
+	commit_ask(st, w);
+}
+
+void seg_commit_soon(struct segstore *st)
+{
+	commit_ask(st, NULL);
 }
 
 /* --- rows --- */
@@ -400,48 +407,71 @@ int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline)
 	return segstore_wait_ticking(st, level, deadline, NULL, NULL);
 }
 
+void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level level,
+			 int64_t deadline)
+{
+	*w = (struct seg_wait){ .level = level, .deadline = deadline };
+	pthread_mutex_lock(&st->lock);
+	w->seq = st->close_seq;
+	pthread_mutex_unlock(&st->lock);
+	seg_commit_soon(st);
+	seg_upload_kick(st);
+}
+
+int segstore_wait_look(struct segstore *st, struct seg_wait *w)
+{
+	uint32_t usable = seg_usable_mask(st, 1);
+	int64_t now = clock_mono_ns();
+	SCOPE_LOCK(&st->lock);
+	int left = seg_work_left_locked(st, w->level, w->seq);
+	int moves = left && seg_work_can_move_locked(st, w->level, w->seq, usable);
+
+	if (moves)
+		w->stuck_since = 0;
+	else if (!w->stuck_since)
+		w->stuck_since = now;
+	if (!left)
+		return 0;
+	if (w->deadline && now >= w->deadline)
+		return -ETIMEDOUT;
+	/* A breaker may let a probe through any moment: one round of that. */
+	return !moves && now - w->stuck_since > STUCK ? -EIO : -EAGAIN;
+}
+
+void segstore_wait_sleep(struct segstore *st, int64_t until)
+{
+	SCOPE_LOCK(&st->lock);
+
+	cond_wait_until(&st->changed, &st->lock, until);
+}
+
+/* Somebody waits for what is healed, or no longer does. */
+static void hurry(struct segstore *st, enum seg_level level, int more)
+{
+	SCOPE_LOCK(&st->lock);
+
+	if (level == SEG_DISPERSED)
+		st->pace.hurry += more;
+}
+
 int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
 			  int (*tick)(void *arg), void *arg)
 {
-	int64_t stuck_since = 0;
-	int rc = 0;
+	struct seg_wait w;
+	int rc;
 
-	pthread_mutex_lock(&st->lock);
-	uint64_t seq = st->close_seq;
-	st->pace.hurry += level == SEG_DISPERSED; /* somebody waits for what is healed */
-	pthread_mutex_unlock(&st->lock);
-	seg_after_commit(st, seg_nobody, NULL);
-	seg_upload_kick(st);
-	for (;;) {
-		uint32_t usable = seg_usable_mask(st, 1);
-		int64_t now = clock_mono_ns(), until = now + 200 * NS_PER_MS;
-		pthread_mutex_lock(&st->lock);
-		int left = seg_work_left_locked(st, level, seq);
-		int moves = left && seg_work_can_move_locked(st, level, seq, usable);
-		if (moves)
-			stuck_since = 0;
-		else if (!stuck_since)
-			stuck_since = now;
-		if (!left)
-			rc = 0;
-		else if (deadline && now >= deadline)
-			rc = -ETIMEDOUT;
-		/* A breaker may let a probe through any moment: one round of that. */
-		else if (!moves && now - stuck_since > 3 * NS_PER_S)
-			rc = -EIO;
-		else
-			rc = 1;
-		if (rc == 1)
-			cond_wait_until(&st->changed, &st->lock,
-					deadline && deadline < until ? deadline : until);
-		pthread_mutex_unlock(&st->lock);
-		if (rc == 1 && tick && tick(arg))
+	hurry(st, level, 1);
+	segstore_wait_begin(st, &w, level, deadline);
+	while ((rc = segstore_wait_look(st, &w)) == -EAGAIN) {
+		int64_t until = clock_mono_ns() + WAIT_LOOK;
+
+		segstore_wait_sleep(st, deadline ? MIN(deadline, until) : until);
+		if (tick && tick(arg)) {
 			rc = -ECANCELED;
-		if (rc != 1)
 			break;
+		}
 	}
-	SCOPE_LOCK(&st->lock);
-	st->pace.hurry -= level == SEG_DISPERSED;
+	hurry(st, level, -1);
 	return rc;
 }
 
@@ -450,6 +480,7 @@ int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t dea
 struct drop {
 	struct segstore *st;
 	struct seg *s;
+	struct commit_wait commit;
 };
 
 /* Committed: the row says DROPPED, or is gone. */
@@ -460,10 +491,12 @@ static void drop_files(void *arg)
 	struct seg *s = d->s;
 	char path[SEG_PATH_MAX];
 
+	(void)failpoint("drop.unlink");
 	if (s->place != PLACE_NONE) {
 		seg_path(st, s, s->place, path);
 		unlink(path);
 	}
+	(void)failpoint("drop.done");
 	pthread_mutex_lock(&st->lock);
 	seg_account_begin_locked(st, s);
 	s->place = PLACE_NONE;
@@ -507,7 +540,9 @@ static int drop_row(struct segstore *st, struct seg *s)
 {
 	struct segment_row r;
 
-	int rc = segment_get(st->meta, s->num, &r);
+	int rc = failpoint("drop.row");
+	if (!rc)
+		rc = segment_get(st->meta, s->num, &r);
 	if (rc)
 		return rc;
 	if (r.live)
@@ -562,7 +597,7 @@ static void drop_try(struct segstore *st, struct seg *s)
 		return;
 	}
 	*d = (struct drop){ .st = st, .s = s };
-	seg_after_commit(st, drop_committed, d);
+	seg_after_commit(st, &d->commit, drop_committed, d);
 }
 
 /* A droppable one out of the list. Called by segstore_committed only, so one at a time. */

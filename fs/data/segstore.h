@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "backends/backend.h"
+#include "backends/bandwidth.h"
 #include "crypto/key.h"
 #include "fs/base/err.h"
 #include "fs/meta/meta.h"
@@ -35,7 +36,10 @@ struct segstore_opts {
 	int compress;          /* 1: zstd level 1 per extent, incompressible data raw */
 	struct backend **backends; /* k + m, each with a health layer on top; borrowed. backends[i]
 				      holds shard i */
-	uint64_t cache_cap;        /* bytes of staging + cache files; hard */
+	struct bandwidth *bandwidth; /* which the backends share, or NULL; borrowed. How much is
+					asked for at once, and for how long, depends on it */
+	uint64_t cache_cap;          /* bytes of staging + cache files; hard */
+	uint64_t memory;             /* bytes to be used for buffers and caches, about; 0: 96 MiB */
 	int quorum; /* 0: every healthy backend, never fewer than max(k, majority of n); else at
 		       least that many, same lower bound */
 	uint64_t heal_rate; /* bytes per second that healing moves at most while nobody waits for
@@ -79,6 +83,11 @@ struct seg_loc {
  * append may have consumed numbers (I3): other extents are not affected. */
 int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
 		    int n, struct seg_loc *loc);
+/* The same for bytes that a program was told are written: not refused by the cap, for they have
+ * nowhere else to go, and a commit that cannot take them would keep uploads from making room. Who
+ * accepts bytes counts them against the cap then. */
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc);
 /* At most 4 lanes at once; NULL when none is free: use the common one. */
 struct seg_lane *segstore_lane_take(struct segstore *st);
 void segstore_lane_give(
@@ -113,7 +122,13 @@ void segstore_unref(struct segstore *st, uint32_t seg);
 /* --- reading --- */
 struct seg_miss {
 	uint32_t seg, first, count; /* extents that are not here */
+	int64_t deadline;           /* of fetching them; 0: the store's timeout, from then on */
 };
+/* By when a read that begins now has to have ended: now + timeout. */
+int64_t segstore_deadline(const struct segstore *st);
+/* Is the bandwidth limited by the user? Then the time that a rate costs does not count against a
+ * reader's: each fetch has a deadline of its own. */
+int segstore_limited(struct segstore *st);
 /* Copies len bytes of the file content of extents first, first+1, ... starting `skip` bytes in
  * (skip may span extents). 0; -EAGAIN: not all local, *miss says what to fetch; -EBADMSG: local
  * bytes are wrong and no backend can help (not uploaded yet); -EINVAL: beyond the segment; -EIO:
@@ -145,7 +160,8 @@ int segstore_continues(struct segstore *st, uint32_t seg, uint32_t first, uint64
 /* --- state, for status, where, sync, umount --- */
 struct segstore_state {
 	uint64_t staged_bytes; /* sealed bytes here that are not dispersed n/n */
-	uint64_t held_bytes;   /* those of them that have to stay: not on k + 1 backends yet (I6) */
+	uint64_t yield_bytes;  /* of these, what is on enough backends to be evicted when there is
+				  no other room; the rest cannot be */
 	uint64_t cached_bytes; /* evictable */
 	uint64_t spare_bytes;  /* taken on the disk ahead of content that is still to come */
 	uint64_t cap;          /* as given */
@@ -185,6 +201,18 @@ int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline);
  * returning non-zero. */
 int segstore_wait_ticking(struct segstore *st, enum seg_level level, int64_t deadline,
 			  int (*tick)(void *arg), void *arg);
+/* The same for who waits for many things at once. look: 0 reached; -EAGAIN not yet; else as
+ * segstore_wait. sleep blocks until something may have changed, at most until `until`. A wait is
+ * its owner's to serialise. */
+struct seg_wait {
+	enum seg_level level;
+	uint64_t seq;
+	int64_t deadline, stuck_since;
+};
+void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level level,
+			 int64_t deadline);
+int segstore_wait_look(struct segstore *st, struct seg_wait *w);
+void segstore_wait_sleep(struct segstore *st, int64_t until);
 /* A backend's health changed: wake the uploader and the heal queue. */
 void segstore_backend_changed(struct segstore *st);
 

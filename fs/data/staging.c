@@ -74,9 +74,11 @@ void seg_open_free_locked(struct segstore *st, struct seg *s)
 	if (!o)
 		return;
 	s->open = NULL;
+	st->kept -= o->kept;
 	list_remove(&o->link);
 	if (o->region)
-		region_give_locked(st, o->region, st->target <= SEG_KEEP_RESIDENT);
+		region_give_locked(st, o->region,
+				   (uint64_t)(st->nregions + 1) * st->target <= st->max.resident);
 	free(o->done);
 	free(o->hints);
 	free(o);
@@ -288,6 +290,8 @@ static int seal_all(struct seg *s, uint32_t first, struct append *a)
 		if (!rc)
 			rc = segio_seal(&s->body->cipher, first + (uint32_t)i, x, a->data[i],
 					rec + SEG_RECORD_HEADER);
+		if (!rc)
+			rc = failpoint("stage.sealed");
 		if (rc) { /* The number is consumed: a void record stands there (I3). */
 			memset(rec + SEG_RECORD_HEADER, 0, ext_sealed(x, s->k));
 			x->flags |= EXT_VOID;
@@ -318,12 +322,12 @@ static void finish_locked(struct segstore *st, struct seg *s, uint32_t first,
 		seg_begin_close_locked(st, s);
 	if (st->pass_running)
 		pthread_cond_broadcast(&st->changed);
-	if (st->unsynced >= SEG_UNSYNCED_GO)
+	if (st->unsynced >= st->max.unsynced_go)
 		pthread_cond_signal(&st->flush_cv);
 }
 
-int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
-		    int n, struct seg_loc *loc)
+static int append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces, int n,
+		  uint64_t cap, struct seg_loc *loc)
 {
 	struct append a = { 0 };
 
@@ -331,9 +335,9 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&st->lock);
-	if (st->sums.held_bytes + a.need > st->cap)
+	if (st->sums.staged_bytes - st->sums.yield_bytes + a.need > cap)
 		rc = -ENOSPC;
-	else if (st->sync_error && st->unsynced >= SEG_UNSYNCED_MAX)
+	else if (st->sync_error && st->unsynced >= st->max.unsynced)
 		rc = st->sync_error; /* the disk takes nothing: do not fill the memory */
 	else if (st->stopping)
 		rc = -EIO;
@@ -356,6 +360,18 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 		return -EIO;
 	*loc = (struct seg_loc){ .seg = s->num, .first = first };
 	return 0;
+}
+
+int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
+		    int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, st->cap, loc);
+}
+
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, UINT64_MAX, loc);
 }
 
 /* --- lanes, room, flush --- */
@@ -402,7 +418,7 @@ void segstore_when_room(struct segstore *st, void (*fn)(void *arg), void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	/* With a failing disk there will be no room: append says so. */
-	int now = !w || st->unsynced < SEG_UNSYNCED_MAX || st->sync_error || st->stopping;
+	int now = !w || st->unsynced < st->max.unsynced || st->sync_error || st->stopping;
 	if (!now) {
 		w->fn = fn, w->arg = arg;
 		list_push_back(&st->room, &w->link);

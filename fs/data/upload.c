@@ -14,13 +14,16 @@
 #include "backends/fanout.h"
 #include "crypto/secmem.h"
 
-#define EARLY_MAX 2 /* segments that are not at quorum, at once */
-#define ALL_MAX   5 /* with those that only wait for a slow backend */
-#define BYTES_MAX (192u << 20)
-#define HEALS_MAX 1
-#define RETRY_MAX (60 * NS_PER_S)
-#define PUT_TIME  (60 * NS_PER_S)
-#define PUT_RATE  (256u << 10) /* bytes per second that are expected at least */
+/* Segments that are not at quorum, at once. More than two only hide latency; where less than
+ * EARLY_RATE bytes go out a second, the first would be stored later, and the last no sooner. */
+#define EARLY_MAX  4
+#define EARLY_MIN  2
+#define EARLY_RATE (16u << 20)
+#define ALL_MAX    7 /* with those that only wait for a slow backend */
+#define HEALS_MAX  1
+#define RETRY_MAX  (60 * NS_PER_S)
+#define PUT_TIME   (60 * NS_PER_S)
+#define PUT_RATE   (256u << 10) /* bytes per second that are expected at least */
 /* How long "every healthy backend" waits for the last ones, once there is a quorum without them. */
 #define STALL_MIN   (5 * NS_PER_S)
 #define STALL_TIMES 8 /* what the quorum took */
@@ -31,14 +34,17 @@ struct upload {
 	struct seg *seg; /* pinned, busy */
 	int heal;        /* it was at quorum before */
 	int early;       /* by lock: counts in uploads_early */
+	uint64_t bytes;  /* by lock: of its shards; counts in upload_bytes */
 	int sent;        /* by lock: fanout_put has returned, it may be cancelled */
 	int refs;        /* by lock */
 	int result;
 	uint32_t todo, done, failed, differs; /* by lock while it runs */
 	uint32_t stalled;                     /* by lock: did not answer when the others had */
-	int64_t begun, stall_at;              /* by lock; stall_at 0: no quorum yet */
+	int64_t begun, stall_at;              /* by lock; putting; stall_at 0: no quorum yet */
 	uint32_t fixing;                      /* objects that differ, deleted and put once more */
 	int fix_left;                         /* by lock */
+	int unsent; /* it ended before the first put: no file, no memory, no commit */
+	struct commit_wait commit;
 	struct shards shards;
 	char keys[FANOUT_MAX][SHARD_KEY_MAX];
 	const char *key[FANOUT_MAX];
@@ -81,24 +87,27 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
-	st->upload_bytes += (uint64_t)s->shard_len * (unsigned)st->n;
+	u->bytes = (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes += u->bytes;
 	list_push_back(&st->running_uploads, &u->link);
 	return u;
 }
 
 static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t now)
 {
+	int early_max = st->put_rate >= EARLY_RATE ? EARLY_MAX : EARLY_MIN;
+
 	if (st->uploads >= ALL_MAX)
 		return NULL;
 	for (int heal = 0; heal < 2; heal++) {
-		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= EARLY_MAX)
+		if (heal ? st->heals >= HEALS_MAX : st->uploads_early >= early_max)
 			continue;
 		list_for_each (l, &st->work) {
 			struct seg *s = list_entry(l, struct seg, work);
 			uint64_t bytes = (uint64_t)s->shard_len * (unsigned)st->n;
 			if (s->stored != heal || !eligible_locked(st, s, usable, now))
 				continue;
-			if (st->uploads && st->upload_bytes + bytes > BYTES_MAX)
+			if (st->uploads && st->upload_bytes + bytes > st->max.upload)
 				return NULL;
 			if (heal && seg_pace_waits_locked(st, now))
 				return NULL;
@@ -132,7 +141,7 @@ void seg_upload_kick(struct segstore *st)
 
 static void upload_free(struct upload *u)
 {
-	shards_release(&u->shards);
+	shards_release(u->st, &u->shards);
 	free(u);
 }
 
@@ -159,7 +168,9 @@ static void upload_end(struct upload *u)
 	pthread_mutex_lock(&st->lock);
 	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
-	s->last_failed = u->failed;
+	s->last_failed = u->unsent ? UINT32_MAX : u->failed;
+	if (u->failed && !u->done)
+		st->put_rate = 0;
 	if (seg_missing_locked(st, s)) {
 		s->retry_delay = u->done ? SEG_RETRY_FIRST : s->retry_delay * 2;
 		s->retry_delay = MIN(MAX(s->retry_delay, SEG_RETRY_FIRST), RETRY_MAX);
@@ -177,7 +188,7 @@ static void upload_end(struct upload *u)
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;
-	st->upload_bytes -= (uint64_t)s->shard_len * (unsigned)st->n;
+	st->upload_bytes -= u->bytes;
 	list_remove(&u->link);
 	pthread_mutex_unlock(&st->lock);
 	if (push)
@@ -204,6 +215,7 @@ static void set_committed(void *arg, int result)
 	struct upload *u = arg;
 
 	if (result) {
+		u->unsent = 1;
 		workq_submit(u->st->uploadq, upload_end_job, u);
 		return;
 	}
@@ -248,7 +260,9 @@ static void upload_begin(void *arg)
 	if (!s->has_set) {
 		random_bytes(set, sizeof(set));
 		meta_lock(st->meta);
-		int rc = set_write(st, s, set);
+		int rc = failpoint("upload.begin");
+		if (!rc)
+			rc = set_write(st, s, set);
 		if (!rc) {
 			pthread_mutex_lock(&st->lock);
 			seg_account_begin_locked(st, s);
@@ -261,13 +275,14 @@ static void upload_begin(void *arg)
 		}
 		meta_unlock(st->meta);
 		if (rc) {
+			u->unsent = 1;
 			upload_end(u);
 			return;
 		}
 	}
 	(void)failpoint("upload.set");
 	/* keeps the rule "committed before the first put" */
-	seg_after_commit(st, set_committed, u);
+	seg_after_commit(st, &u->commit, set_committed, u);
 }
 
 /* --- the source: the local file, or what k backends have --- */
@@ -314,6 +329,7 @@ static void upload_source(void *arg)
 	if (!rc)
 		rc = seg_body_get(st, s);
 	if (rc) {
+		u->unsent = 1;
 		upload_end(u);
 		return;
 	}
@@ -328,7 +344,7 @@ static void upload_source(void *arg)
 	}
 	u->fetch_left = 2;
 	if (can)
-		u->fetch = segstore_fetch(st, &all, source_fetched, u, &rc);
+		u->fetch = seg_fetch_to_heal(st, &all, source_fetched, u, &rc);
 	if (!u->fetch) {
 		u->result = can ? rc : -ENOENT;
 		if (!can)
@@ -341,6 +357,22 @@ static void upload_source(void *arg)
 
 /* --- putting --- */
 
+/* At quorum: what went out a second meanwhile, for this segment. */
+static void put_rate_locked(struct segstore *st, const struct upload *u)
+{
+	int64_t took = MAX(clock_mono_ns() - u->begun, NS_PER_MS);
+	uint64_t bytes = (uint64_t)u->shards.len * (unsigned)__builtin_popcount(u->done);
+
+	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
+}
+
+/* A slow backend must hold up its own shard's memory only, not that of all others. */
+static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t left)
+{
+	st->upload_bytes -= u->bytes - left;
+	u->bytes = left;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -349,7 +381,8 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	uint32_t bit = 1u << i;
 	/* A test may let an answer get lost here. */
 	int lost = failpoint("upload.put");
-	int kick = 0;
+	int kick = 0, push = 0;
+	uint8_t *shard = NULL;
 
 	uint32_t usable = seg_usable_mask(st, 1);
 	pthread_mutex_lock(&st->lock);
@@ -360,6 +393,10 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		seg_account_end_locked(st, s);
 		u->done |= bit;
 		u->failed &= ~bit;
+		shard = u->shards.p[i];
+		u->shards.p[i] = NULL;
+		give_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
+		kick = 1;
 	} else {
 		u->failed |= bit;
 		if (result == -ESTALE)
@@ -370,15 +407,19 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
-		kick = u->early;
+		push = u->early;
+		put_rate_locked(st, u);
 		early_end_locked(st, u);
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	if (kick) {
+	free(shard);
+	if (push) {
+		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
-		seg_upload_kick(st);
 	}
+	if (push || kick)
+		seg_upload_kick(st);
 }
 
 /* One that hangs would hold up everything for as long as its puts have time, and each of the next
@@ -428,11 +469,21 @@ void seg_upload_stragglers(struct segstore *st)
 
 static void put_done(struct fanout_put *f);
 
+/* Bytes per second that are expected at least, of which other uploads take their part. */
+static int64_t put_rate(struct segstore *st)
+{
+	uint64_t limit = bandwidth_rate(st->bandwidth, BANDWIDTH_UP) / (ALL_MAX / EARLY_MAX + 1);
+
+	return limit ? (int64_t)MIN(limit, PUT_RATE) : PUT_RATE;
+}
+
 static void put_start(struct upload *u, uint32_t todo)
 {
 	struct segstore *st = u->st;
 	int64_t bytes = (int64_t)u->shards.len * __builtin_popcount(todo) * EARLY_MAX;
+	int64_t rate = put_rate(st);
 
+	u->begun = clock_mono_ns();
 	u->put = (struct fanout_put){
 		.backends = st->backends,
 		.n = st->n,
@@ -440,8 +491,8 @@ static void put_start(struct upload *u, uint32_t todo)
 		.keys = u->key,
 		.iov = u->iovp,
 		.iovs = 1,
-		.flags = BACKEND_IF_ABSENT,
-		.deadline = clock_mono_ns() + PUT_TIME + bytes * NS_PER_S / PUT_RATE,
+		.flags = BACKEND_IF_ABSENT | (u->heal ? BACKEND_BACKGROUND : 0),
+		.deadline = clock_mono_ns() + PUT_TIME + bytes * NS_PER_S / rate,
 		.progress = put_progress,
 		.done = put_done,
 		.user = u,
@@ -454,7 +505,6 @@ static void put_start(struct upload *u, uint32_t todo)
 	}
 	pthread_mutex_lock(&st->lock);
 	u->refs++;
-	u->begun = clock_mono_ns();
 	int stopping = st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	if (stopping)
@@ -529,6 +579,8 @@ static void put_ended(void *arg)
 	int differs = u->differs && !u->fixing && !st->stopping;
 	pthread_mutex_unlock(&st->lock);
 	(void)failpoint("upload.done");
+	if (u->heal)
+		(void)failpoint("heal.done");
 	if (differs)
 		fix(u);
 	else
@@ -551,14 +603,21 @@ static void upload_code(void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	u->todo = seg_missing_locked(st, s) & usable;
+	give_memory_locked(
+	    st, u, MIN(u->bytes, (uint64_t)s->shard_len * (unsigned)__builtin_popcount(u->todo)));
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
+	if (!rc)
+		rc = failpoint("upload.code");
+	if (!rc && u->heal)
+		rc = failpoint("heal.begin");
 	if (!rc)
 		rc = u->todo ? shards_make(st, s, u->todo, &u->shards) : -EAGAIN;
 	/* Damage was said where it was found; what is missing is fetched next time. */
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
 	seg_unpin(st, s); /* the body's */
+	u->unsent = rc && rc != -EAGAIN;
 	if (rc)
 		upload_end(u);
 	else

@@ -6,7 +6,9 @@
 
 #define SPACE_REFRESH (50 * NS_PER_MS)
 #define SPACE_STEP    512 /* asked again when cap / this was written since */
+#define RECORD_COST   192 /* header, tag and padding of one sealed extent, about */
 #define FRAGMENT      4096
+#define FSYNC_TIMEOUT (120 * NS_PER_S)
 #define FILES_MAX     (1ull << 40)
 #define SPACE_UNKNOWN (1ull << 50) /* statfs before any backend told */
 
@@ -19,10 +21,16 @@ static void volume_init(struct volume *v, const struct volume_opts *o)
 	v->env.extent_max = o->extent_max;
 	if (!v->o.commit_interval)
 		v->o.commit_interval = NS_PER_S;
+	if (!v->o.fsync_timeout)
+		v->o.fsync_timeout = FSYNC_TIMEOUT;
 	if (!v->o.dirty_max)
 		v->o.dirty_max = 32u << 20;
+	if (!v->o.unsynced_max)
+		v->o.unsynced_max = 48u << 20;
 	if (!v->o.inode_cache)
 		v->o.inode_cache = 65536;
+	if (!v->o.row_cache)
+		v->o.row_cache = 1 << 20;
 	pthread_mutex_init(&v->list_lock, NULL);
 	pthread_mutex_init(&v->c_lock, NULL);
 	pthread_mutex_init(&v->space_lock, NULL);
@@ -33,6 +41,7 @@ static void volume_init(struct volume *v, const struct volume_opts *o)
 	list_init(&v->reap);
 	list_init(&v->parked);
 	list_init(&v->waiters);
+	list_init(&v->cloud_waiters);
 	list_init(&v->throttled);
 	list_init(&v->snaps);
 }
@@ -111,6 +120,7 @@ int volume_stop(struct volume *v)
 	void *failures = NULL;
 	int running;
 
+	volume_end_waits(v);
 	pthread_mutex_lock(&v->c_lock);
 	running = v->running && !v->stopping;
 	v->stopping = 1;
@@ -174,26 +184,36 @@ void volume_kick(struct volume *v)
 	pthread_mutex_unlock(&v->c_lock);
 }
 
-void volume_commit_async(void *volume, void (*done)(void *arg, int result), void *arg)
+static void commit_async(struct volume *v, const struct waiter *like)
 {
-	struct volume *v = volume;
 	int rc = volume_failed(v);
 
 	if (!rc)
-		rc = writeback_wait(v, 0, 0, done, arg);
+		rc = writeback_wait(v, like);
 	if (rc)
-		done(arg, rc);
+		like->done(like->arg, rc);
+}
+
+void volume_commit_async(void *volume, void (*done)(void *arg, int result), void *arg)
+{
+	commit_async(volume, &(struct waiter){ .done = done, .arg = arg });
+}
+
+void volume_commit_rows(void *volume, void (*done)(void *arg, int result), void *arg)
+{
+	commit_async(volume, &(struct waiter){ .rows = 1, .done = done, .arg = arg });
 }
 
 int volume_fsync(struct volume *v, uint64_t ino, int datasync, void (*done)(void *arg, int result),
 		 void *arg)
 {
+	struct waiter w = { .ino = ino, .cloud = v->o.fsync_cloud, .done = done, .arg = arg };
 	int rc = volume_failed(v);
 
 	(void)datasync; /* size and content commit together: there is nothing less to do */
 	if (rc || v->o.read_only)
 		return rc;
-	rc = writeback_wait(v, ino, v->o.fsync_cloud, done, arg);
+	rc = writeback_wait(v, &w);
 	return rc ? rc : -EINPROGRESS;
 }
 
@@ -223,10 +243,14 @@ int volume_writable(struct volume *v)
 
 static void space_ask_locked(struct volume *v, int64_t now)
 {
+	uint64_t mem = atomic_load(&v->env.buf_bytes), records;
 	struct segstore_state s;
 
 	segstore_state(v->st, &s);
-	v->space_staged = s.held_bytes + s.spare_bytes + atomic_load(&v->env.dirty_bytes);
+	/* Small pieces cost more sealed than dirty; no buffer has less than 64 bytes. */
+	records = MIN((uint64_t)MAX(atomic_load(&v->env.pieces), 0), mem / 64) * RECORD_COST;
+	v->space_staged = s.staged_bytes - s.yield_bytes + s.spare_bytes +
+			  atomic_load(&v->env.dirty_bytes) + records;
 	v->space_cap = s.room;
 	v->space_time = now;
 	v->space_written = 0;
@@ -257,7 +281,7 @@ unsigned volume_fill(struct volume *v, uint64_t more)
 	if (!v->space_time || now - v->space_time > SPACE_REFRESH ||
 	    v->space_written > v->space_cap / SPACE_STEP)
 		space_ask_locked(v, now);
-	v->space_written += more;
+	v->space_written += more + (more ? RECORD_COST : 0);
 	if (!v->space_cap)
 		return 0;
 	percent = (v->space_staged + v->space_written) / (v->space_cap / 100 + 1);

@@ -30,8 +30,11 @@ struct volume_opts {
 	int read_only;
 	int64_t commit_interval; /* ns, 1 s */
 	uint64_t dirty_max;      /* bytes of dirty (unsealed) data in memory, 32 MiB */
-	uint32_t inode_cache;    /* clean inodes kept, 65,536 */
-	int fsync_cloud;         /* 1: fsync means stored at quorum */
+	uint64_t unsynced_max; /* bytes sealed and not synced, from which on writers wait; 48 MiB */
+	uint32_t inode_cache;  /* clean inodes kept, 65,536 */
+	uint32_t row_cache;    /* rows in windows of content before those of unused inodes go */
+	int fsync_cloud;       /* 1: fsync means stored at quorum */
+	int64_t fsync_timeout; /* ns that such an fsync may take, 120 s; then -ETIMEDOUT */
 	/* Kernel caches: called from a thread of volume's own, never inside an operation (may
 	 * block). NULL: none. */
 	void (*inval_inode)(void *arg, uint64_t ino, int64_t off, int64_t len);
@@ -41,8 +44,11 @@ struct volume_opts {
 /* Two steps, because segstore needs volume's commit: create, then attach an opened segstore (also
  * borrowed), then start. */
 int volume_create(const struct volume_opts *o, struct volume **out, struct err *e);
-void volume_commit_async(void *volume, void (*done)(void *arg, int result),
-			 void *arg); /* fits segstore_opts.commit */
+/* Everything that was written before is durable: done(arg, 0), else the error. */
+void volume_commit_async(void *volume, void (*done)(void *arg, int result), void *arg);
+/* Every row that was changed before is: dirty bytes that find no room do not matter, for it is this
+ * commit that lets uploads make room. Fits segstore_opts.commit. */
+void volume_commit_rows(void *volume, void (*done)(void *arg, int result), void *arg);
 int volume_start(struct volume *v, struct segstore *st,
 		 struct err *e); /* removes orphans of the last mount in the background */
 void volume_set_inval(struct volume *v,
@@ -51,6 +57,9 @@ void volume_set_inval(struct volume *v,
 /* Seals, syncs and commits all; ends the threads. 0, or the sticky error. Blocks. */
 int volume_stop(struct volume *v); /* -ENOSPC, -EIO: what was not synced is lost, and meta abandoned
 				      so that closing it commits nothing */
+/* The mount ends: each fsync that waits for the clouds is answered -EINTR soon, and none waits for
+ * them any more. */
+void volume_end_waits(struct volume *v);
 void volume_destroy(struct volume *v);
 /* Why the volume is read-only although nobody asked for that (sticky I/O error), or 0. */
 int volume_failed(struct volume *v);
@@ -147,8 +156,10 @@ void volume_read_cancel(struct volume *v, struct read_op *op);
 int volume_write(struct volume *v, uint64_t ino, uint64_t off, const void *buf, size_t len,
 		 int from_cache, const struct cred *cred, void (*done)(void *arg, int result),
 		 void *arg);
-int volume_fsync(struct volume *v, uint64_t ino, int datasync, void (*done)(void *arg, int result),
-		 void *arg); /* also folders; ino 0: everything */
+int volume_fsync(
+    struct volume *v, uint64_t ino, int datasync, void (*done)(void *arg, int result),
+    void *arg); /* also folders; ino 0: everything. With fsync_cloud: -ETIMEDOUT, or -EIO
+		   when too few backends can be reached; then it is durable here */
 int volume_fallocate(struct volume *v, uint64_t ino, int mode, uint64_t off, uint64_t len,
 		     const struct cred *cred);
 /* SEEK_DATA, SEEK_HOLE. -ENXIO beyond the end. */

@@ -22,8 +22,11 @@
 /* A caller who waits: parked until `done` is called. */
 struct waiter {
 	struct list link;
-	uint64_t ino; /* whose fsync; 0: everything */
-	int cloud;    /* also stored at quorum */
+	uint64_t ino;     /* whose fsync; 0: everything */
+	int cloud;        /* also stored at quorum, */
+	int64_t deadline; /* by then */
+	struct seg_wait wait;
+	int rows; /* the transaction only: bytes that could not be sealed are not meant */
 	void (*done)(void *arg, int result);
 	void *arg;
 };
@@ -53,13 +56,15 @@ struct volume {
 	pthread_mutex_t c_lock;
 	pthread_cond_t c_cond;
 	pthread_t committer;
-	int running, stopping; /* by c_lock */
-	int stopped;           /* by c_lock: the last cycle knew that it is stopping */
-	int kick, flush;       /* by c_lock: commit now; close open segments in it */
-	atomic_int changed;    /* something is uncommitted; set to 1 by c_lock */
-	int64_t changed_at;    /* by c_lock */
-	struct list waiters;   /* by c_lock: struct waiter, for the next cycle */
-	struct list throttled; /* by c_lock: writers that wait until dirty memory is sealed */
+	int running, stopping;      /* by c_lock */
+	int stopped;                /* by c_lock: the last cycle knew that it is stopping */
+	int kick, flush;            /* by c_lock: commit now; close open segments in it */
+	atomic_int changed;         /* something is uncommitted; set to 1 by c_lock */
+	int64_t changed_at;         /* by c_lock */
+	struct list waiters;        /* by c_lock: struct waiter, for the next cycle */
+	struct list cloud_waiters;  /* by c_lock: cloud_wait.c */
+	int cloud_runs, cloud_stop; /* by c_lock */
+	struct list throttled;      /* by c_lock: writers that wait until dirty memory is sealed */
 	/* Only the committer: */
 	uint32_t cycle;
 	struct list snaps;     /* struct snap, oldest first: taken, not committed */
@@ -95,9 +100,14 @@ void volume_inval_attr(struct volume *v, uint64_t ino);
 /* --- writeback.c --- */
 void *writeback_thread(void *volume);
 void writeback_discard(struct volume *v); /* when it has ended: what never became durable */
-/* done is called by the committer after a commit that began later. Else a negative errno: not
- * called. */
-int writeback_wait(struct volume *v, uint64_t ino, int cloud, void (*done)(void *, int), void *arg);
+/* like->done is called by the committer after a commit that began later; like is copied. Else a
+ * negative errno: not called. */
+int writeback_wait(struct volume *v, const struct waiter *like);
+
+/* --- cloud_wait.c --- */
+/* Takes over the waiters (emptied): each is answered when everything that was closed for upload so
+ * far is stored at quorum, or its deadline has come, or nothing moves. */
+void cloud_wait_add(struct volume *v, struct list *waiters);
 
 /* --- file_map.c: inode lock held --- */
 struct map_piece {

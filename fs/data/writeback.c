@@ -20,7 +20,6 @@
 	(250 * NS_PER_MS) /* removing files per cycle: the others go with the next ones            \
 			   */
 #define DRAIN_YIELDS 64
-#define CLOUD_WAIT   (120 * NS_PER_S)
 #define LANE_IDLE    (2 * NS_PER_S)
 #define ORPHANS_STEP 1000
 
@@ -40,7 +39,8 @@ struct cycle {
 	int flush, stopping;
 	uint64_t *unsealed; /* inodes that could not be sealed */
 	size_t unsealed_n, unsealed_cap;
-	int unsealed_rc;
+	int unsealed_rc;    /* 0: there are none */
+	int unsealed_more;  /* and others, for whose numbers there was no memory */
 	int64_t reap_until; /* no more orphans in this cycle after that */
 	int again;          /* something was left for the next cycle */
 };
@@ -96,6 +96,8 @@ static void note_unsealed(struct cycle *c, uint64_t ino, int rc)
 	}
 	if (c->unsealed_n < c->unsealed_cap)
 		c->unsealed[c->unsealed_n++] = ino;
+	else
+		c->unsealed_more = 1;
 	c->unsealed_rc = rc;
 	c->again = 1;
 }
@@ -170,10 +172,15 @@ static int sync_store(struct cycle *c, const char *point)
 	return rc ? rc : segstore_sync(v->st);
 }
 
-static int was_unsealed(const struct cycle *c, uint64_t ino)
+/* Is something left dirty of what w waits for? */
+static int left_dirty(const struct cycle *c, const struct waiter *w)
 {
+	if (!c->unsealed_rc || w->rows)
+		return 0;
+	if (!w->ino || c->unsealed_more)
+		return 1;
 	for (size_t k = 0; k < c->unsealed_n; k++)
-		if (c->unsealed[k] == ino)
+		if (c->unsealed[k] == w->ino)
 			return 1;
 	return 0;
 }
@@ -308,7 +315,7 @@ static int apply_snaps(struct volume *v)
 			if (rc == -EAGAIN || ++work % YIELD_ENTS == 0)
 				yield_locks(v);
 			if (rc == -EAGAIN)
-				rc = 0;
+				rc = failpoint("commit.clear");
 		}
 		if (rc)
 			return rc;
@@ -345,9 +352,16 @@ static int reap_one(struct cycle *c, struct inode *i)
 		pthread_mutex_unlock(&i->lock);
 		if (rc && rc != -EAGAIN)
 			return rc;
-		if (rc)
+		if (rc) {
+			rc = failpoint("reap.rows");
+			if (rc)
+				return rc;
 			yield_locks(v);
+		}
 	}
+	rc = failpoint("reap.node");
+	if (rc)
+		return rc;
 	if (i->in_db || i->xattrs != TRI_NO || S_ISLNK(i->type)) {
 		rc = node_delete(v->m, ino);
 		if (rc && rc != -ENOENT)
@@ -595,58 +609,27 @@ static int run_cycle(struct cycle *c)
 	return 0;
 }
 
-struct cloud_wait {
-	struct volume *v;
-	struct list waiters;
-};
-
-static void cloud_wait(void *arg)
-{
-	struct cloud_wait *w = arg;
-	int rc = segstore_wait(w->v->st, SEG_STORED, clock_mono_ns() + CLOUD_WAIT);
-	struct list *l;
-
-	while ((l = list_first(&w->waiters))) {
-		struct waiter *one = list_entry(l, struct waiter, link);
-
-		list_remove(l);
-		one->done(one->arg, rc);
-		free(one);
-	}
-	free(w);
-}
-
 static void answer(struct cycle *c, int rc)
 {
-	struct cloud_wait *cloud = NULL;
+	struct list cloud;
 	struct list *l;
 
+	list_init(&cloud);
 	while ((l = list_first(&c->waiters))) {
 		struct waiter *w = list_entry(l, struct waiter, link);
 		int mine = rc;
 
 		list_remove(l);
-		if (!mine && c->unsealed_n && (!w->ino || was_unsealed(c, w->ino)))
+		if (!mine && left_dirty(c, w))
 			mine = c->unsealed_rc;
 		if (!mine && w->cloud) {
-			if (!cloud) {
-				cloud = calloc(1, sizeof(*cloud));
-				if (cloud) {
-					cloud->v = c->v;
-					list_init(&cloud->waiters);
-				}
-			}
-			if (cloud) {
-				list_push_back(&cloud->waiters, &w->link);
-				continue;
-			}
-			mine = -ENOMEM;
+			list_push_back(&cloud, &w->link);
+			continue;
 		}
 		w->done(w->arg, mine);
 		free(w);
 	}
-	if (cloud)
-		workq_submit(c->v->cloud, cloud_wait, cloud);
+	cloud_wait_add(c->v, &cloud);
 }
 
 static int is_due(struct volume *v)
@@ -706,7 +689,7 @@ void *writeback_thread(void *volume)
 			atomic_store(&v->changed, 0); /* nothing will be written any more */
 		else if (rc || c.again)
 			volume_changed(v);
-		failures = rc ? failures + 1 : 0;
+		failures = rc || c.unsealed_rc ? failures + 1 : 0;
 		pthread_mutex_lock(&v->c_lock);
 		/* A full disk must not keep the volume from ending for ever. */
 		if (v->stopping && failures > 3)
@@ -716,18 +699,20 @@ void *writeback_thread(void *volume)
 	return (void *)(intptr_t)failures;
 }
 
-int writeback_wait(struct volume *v, uint64_t ino, int cloud, void (*done)(void *, int), void *arg)
+int writeback_wait(struct volume *v, const struct waiter *like)
 {
-	struct waiter *w = calloc(1, sizeof(*w));
+	struct waiter *w = malloc(sizeof(*w));
 	int queued = 0;
 
 	if (!w)
 		return -ENOMEM;
-	*w = (struct waiter){ .ino = ino, .cloud = cloud, .done = done, .arg = arg };
+	*w = *like;
+	list_init(&w->link);
+	w->deadline = clock_mono_ns() + v->o.fsync_timeout;
 	pthread_mutex_lock(&v->c_lock);
 	if (v->running) {
 		list_push_back(&v->waiters, &w->link);
-		v->flush |= cloud;
+		v->flush |= w->cloud;
 		pthread_cond_signal(&v->c_cond);
 		queued = 1;
 	}

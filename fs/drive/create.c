@@ -19,11 +19,13 @@
 #include "fs/drive/cred.h"
 #include "fs/drive/each.h"
 #include "fs/drive/generation.h"
+#include "fs/drive/places.h"
 #include "fs/drive/purge.h"
 #include "fs/drive/unlock.h"
 #include "fs/meta/meta.h"
 
 #define BACKEND_TIMEOUT_NS (30 * NS_PER_S)
+#define UNDO_TIMEOUT       (10 * NS_PER_S)
 #define SHARD_TARGET       (4ull << 20)
 
 /* ---- undoing ---- */
@@ -32,6 +34,7 @@ struct undo {
 	const struct config *c;
 	struct backend *backends[DRIVE_MAX_BACKENDS];
 	uint32_t todo; /* bit i: backend i may carry our marker */
+	uint32_t left; /* atomic; bit i: it could not be told, or not be removed */
 };
 
 static void undo_one(void *arg, int i)
@@ -45,17 +48,18 @@ static void undo_one(void *arg, int i)
 		return;
 	/* Nothing of another drive may be touched. Folders verify the marker with every request.
 	 * Without a marker there is nothing of ours: it comes first and goes last. */
-	rc = backend_verify(u->backends[i], u->c->drive, u->c->backends[i].uuid, BACKEND_TIMEOUT_NS,
-			    &e);
+	rc = backend_verify(u->backends[i], u->c->drive, u->c->backends[i].uuid, UNDO_TIMEOUT, &e);
 	if (rc == -ENOENT || rc == -EEXIST)
 		return;
 	if (!rc)
 		rc = purge_backend(u->backends[i], NULL, NULL, &count);
 	if (!rc || rc == -ENODEV)
 		rc = backend_unclaim(u->backends[i], u->c->drive, &e);
-	if (rc && rc != -ENODEV && rc != -EEXIST)
-		log_warn("%s: what was begun there could not be removed: %s", u->c->backends[i].url,
-			 err_text(&e, rc));
+	if (!rc || rc == -ENODEV || rc == -EEXIST)
+		return;
+	log_warn("%s: what was begun there could not be removed: %s", u->c->backends[i].url,
+		 err_text(&e, rc));
+	__atomic_or_fetch(&u->left, 1u << i, __ATOMIC_RELAXED);
 }
 
 static void undo_local(const struct paths *p)
@@ -95,30 +99,38 @@ static void undo_credentials(const struct paths *p)
 		unlink(p->cred);
 }
 
-/* Takes back all that create_drive made. */
-static void undo_create(const struct paths *p, const struct config *c, uint32_t claimed)
+/* Takes back all that create_drive made. -EAGAIN: a backend does not answer; the journal stays, so
+ * that a later create or destroy of that name goes on here. */
+static int undo_create(const struct paths *p, const struct config *c, uint32_t claimed)
 {
 	struct undo u = { .c = c, .todo = claimed };
 	struct err e = { 0 };
+	int rc = 0;
 
-	if (claimed && !backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, u.backends, &e)) {
+	if (claimed)
+		rc = backends_open_guarded(p, c, UNDO_TIMEOUT, NULL, u.backends, &e);
+	if (rc) {
+		log_warn("%s", e.text);
+		return -EAGAIN;
+	}
+	if (claimed) {
 		each_backend(c->n, undo_one, &u);
 		backends_close(u.backends, c->n);
-	} else if (claimed) {
-		log_warn("%s", e.text);
 	}
+	if (u.left)
+		return -EAGAIN;
 	undo_credentials(p);
 	undo_local(p);
+	return 0;
 }
 
-/* A create that was killed left its journal: the configuration that was to be. */
-static int undo_crashed(const struct paths *p, struct err *e)
+int create_undo_crashed(const struct paths *p, struct err *e)
 {
 	struct config c;
 	int rc;
 
 	if (access(p->creating, F_OK))
-		return 0;
+		return -ENOENT;
 	rc = config_read(p->creating, p->name, &c, e);
 	if (rc == -EINVAL || rc == -ENOENT) {
 		/* Damaged: it was never complete, so no backend was touched. */
@@ -128,9 +140,16 @@ static int undo_crashed(const struct paths *p, struct err *e)
 	if (rc)
 		return rc;
 	log_info("removing what an interrupted create or destroy of \"%s\" left", p->name);
-	undo_create(p, &c, UINT32_MAX);
+	rc = undo_create(p, &c, UINT32_MAX);
 	config_release(&c);
-	return 0;
+	if (!rc)
+		return 0;
+	return err_set(
+	    e, rc,
+	    "an interrupted create or destroy of \"%s\" left something on backends that "
+	    "do not answer now: repeat the command when they do, or delete %s to leave it "
+	    "there",
+	    p->name, p->creating);
 }
 
 /* ---- checking ---- */
@@ -191,7 +210,9 @@ int create_check(const struct paths *p, const struct create_opts *o, struct conf
 			     "it with \"skyflok destroy %s\"",
 			     p->name, p->config, p->name);
 	if (!rc)
-		rc = undo_crashed(p, e);
+		rc = create_undo_crashed(p, e);
+	if (rc == -ENOENT)
+		rc = 0;
 	if (!rc && o->credentials)
 		rc = cred_check(o->credentials, p->cred, e);
 	if (!rc && !access(p->database, F_OK))
@@ -225,7 +246,7 @@ static void claim_one(void *arg, int i)
 	if (!rc)
 		rc = backend_claim(a->backends[i], a->c->drive, a->c->backends[i].uuid, &a->why[i]);
 	a->result[i] = rc;
-	if (!rc)
+	if (!rc || rc == -EINPROGRESS)
 		__atomic_or_fetch(&a->claimed, 1u << i, __ATOMIC_RELAXED);
 }
 
@@ -331,39 +352,58 @@ static void forget_journal(const struct paths *p)
 		unlink(journal);
 }
 
-int create_drive(const struct paths *p, const struct create_opts *o, const struct config *c,
-		 const struct secret *secret, struct err *e)
+/* Before a place is claimed the journal says which, and the credentials are there. */
+static int begin(const struct paths *p, const struct create_opts *o, const struct config *c,
+		 struct claim *a, struct err *e)
 {
-	struct claim *a = calloc(1, sizeof(*a));
-	struct header_set hs = { 0 };
-	int rc;
+	int rc = paths_make(p, e);
 
-	if (!a)
-		return err_set(e, -ENOMEM, "out of memory");
-	a->c = c;
-	rc = build_header(p, o, c, secret, &hs, e);
-	if (!rc)
-		rc = paths_make(p, e);
 	if (!rc)
 		rc = config_write(p->creating, p->name, c, e);
 	if (!rc && o->credentials)
 		rc = take_credentials(p, o->credentials, e);
 	if (!rc)
 		rc = backends_open(p, c, BACKEND_TIMEOUT_NS, a->backends, e);
+	return rc;
+}
+
+/* The last step: from here on the drive exists. */
+static int finish(const struct paths *p, const struct config *c, struct err *e)
+{
+	int rc = failpoint("create.config");
+
+	if (rc)
+		return err_set(e, rc, "%s: %s", p->config, strerror(-rc));
+	return config_write(p->config, p->name, c, e);
+}
+
+int create_drive(const struct paths *p, const struct create_opts *o, struct config *c,
+		 const struct secret *secret, struct create_report *r, struct err *e)
+{
+	struct claim *a = calloc(1, sizeof(*a));
+	struct header_set hs = { 0 };
+	int rc;
+
+	*r = (struct create_report){ 0 };
+	if (!a)
+		return err_set(e, -ENOMEM, "out of memory");
+	a->c = c;
+	rc = begin(p, o, c, a, e);
+	/* The journal names the same places, each with its uuid: their order is nothing to it. */
+	if (!rc && !o->keep_order)
+		places_arrange(c, a->backends, r);
+	if (!rc)
+		rc = build_header(p, o, c, secret, &hs, e);
 	if (!rc)
 		rc = claim_all(a, e);
-	if (!rc)
+	if (!rc) {
+		places_try_conditions(c, a->backends, r);
 		rc = put_header(p, a, &hs, e);
+	}
 	if (!rc)
 		rc = make_database(p, c, e);
-	if (!rc) {
-		rc = failpoint("create.config");
-		if (rc)
-			err_set(e, rc, "%s: %s", p->config, strerror(-rc));
-	}
-	/* From here on the drive exists. */
 	if (!rc)
-		rc = config_write(p->config, p->name, c, e);
+		rc = finish(p, c, e);
 	backends_close(a->backends, c->n);
 	header_set_release(&hs);
 	if (rc)
@@ -453,7 +493,7 @@ int destroy_drive(const struct paths *p, const struct config *c, int force,
 		  struct destroy_report *r, struct err *e)
 {
 	struct destroy d = { .c = c, .r = r, .progress = progress, .arg = arg };
-	int rc = backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, d.backends, e);
+	int rc = backends_open_guarded(p, c, BACKEND_TIMEOUT_NS, NULL, d.backends, e);
 
 	memset(r, 0, sizeof(*r));
 	if (rc)
@@ -469,6 +509,9 @@ int destroy_drive(const struct paths *p, const struct config *c, int force,
 		if (file_mkdirs(p->state, 0700) || rename(p->config, p->creating))
 			unlink(p->config);
 		each_backend(c->n, unclaim_one, &d);
+		rc = force ? 0 : all_emptied(&d, e);
+	}
+	if (!rc) {
 		unlink(p->cred);
 		undo_local(p);
 	}

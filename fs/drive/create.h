@@ -16,6 +16,7 @@ struct create_opts {
 	uint64_t extent_max, quota;
 	int compress;
 	int insist;               /* --provider-limit-override */
+	int keep_order;           /* --keep-order: URL i gets shard i */
 	const char *credentials;  /* file to take over as NAME.cred, or NULL */
 	struct keyslot_cost cost; /* {0}: the default */
 };
@@ -25,12 +26,25 @@ struct create_opts {
 int create_check(const struct paths *p, const struct create_opts *o, struct config *c,
 		 struct err *e);
 
-/* Makes the drive: header generation 1 is committed here, each backend is claimed, the header is
- * put on all n, the database is made, and last the configuration file appears: before that there is
- * no drive. On any failure what was made is undone. root_*: of the root folder. Blocks. Failpoints:
- * create.claim.N, create.database, create.config, and those of generation.h. */
-int create_drive(const struct paths *p, const struct create_opts *o, const struct config *c,
-		 const struct secret *secret, struct err *e);
+/* Undoes what a create or destroy that was interrupted left; create_check does it as well. 0;
+ * -ENOENT there is nothing; -EAGAIN some backend did not answer, what is to be undone there is kept
+ * in mind. Blocks. */
+int create_undo_crashed(const struct paths *p, struct err *e);
+
+/* What was found out about the places, in the order that they have in the end. */
+struct create_report {
+	int moved;                           /* it is not the order that was given */
+	int64_t latency[DRIVE_MAX_BACKENDS]; /* ns of a small request; 0: a folder, or unknown */
+	uint32_t unconditional;              /* bit i: ignores "only if absent" */
+};
+
+/* Makes the drive: the places are put in order (placement_order; c changes), header generation 1 is
+ * committed here, each backend is claimed, the header is put on all n, the database is made, and
+ * last the configuration file appears: before that there is no drive. On any failure what was made
+ * is undone. root_*: of the root folder. Blocks. Failpoints: create.claim.N, create.database,
+ * create.config, and those of generation.h. */
+int create_drive(const struct paths *p, const struct create_opts *o, struct config *c,
+		 const struct secret *secret, struct create_report *r, struct err *e);
 
 struct destroy_report {
 	uint64_t objects[DRIVE_MAX_BACKENDS]; /* deleted */

@@ -1,6 +1,7 @@
 #include "fs/drive/drive.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,19 +18,28 @@
 #include "fs/drive/unlock.h"
 #include "fs/meta/meta.h"
 
-#define UNLOCK_TIMEOUT  (10 * NS_PER_S)
-#define CARE_INTERVAL   (10 * NS_PER_S)
-#define VERIFY_TIMEOUT  (10 * NS_PER_S)
-#define FLUSH_AGE       (30 * NS_PER_S)
-#define FLUSH_IDLE      (5 * NS_PER_S)
-#define DIRTY_MAX       (32ull << 20)
-#define INODE_CACHE     65536
+#define UNLOCK_TIMEOUT (10 * NS_PER_S)
+#define CARE_INTERVAL  (10 * NS_PER_S)
+#define VERIFY_TIMEOUT (10 * NS_PER_S)
+#define FLUSH_AGE      (30 * NS_PER_S)
+#define FLUSH_IDLE     (5 * NS_PER_S)
+/* The program, its libraries, threads and what is too small to be counted. */
+#define MEMORY_BASE     (32ull << 20)
+#define INODE_BYTES     600 /* one in memory, with its places in tables */
+#define ROW_BYTES       40
 #define FILE_IN_FLIGHT  8
 #define CLOUD_IN_FLIGHT 16
 /* What statfs says where no backend tells its size (object stores). */
 #define SPACE_UNKNOWN (1ull << 50)
 
+/* Who may use how much; in bytes, but for inodes and rows. Measured by tests/system/test_memory. */
+struct shares {
+	uint64_t segments, dirty, unsynced, pages, buffers, kernel;
+	uint32_t inodes, rows;
+};
+
 struct drive {
+	struct shares shares;
 	const struct paths *paths;
 	const struct config *config;
 	uint64_t cache_size;
@@ -39,6 +49,7 @@ struct drive {
 	struct backend *backends[DRIVE_MAX_BACKENDS];
 	struct backend *bare[DRIVE_MAX_BACKENDS]; /* below the layers, owned by them */
 	struct backend_stack_handles handles[DRIVE_MAX_BACKENDS];
+	struct bandwidth *bandwidth; /* of all of them */
 	struct volume *volume;
 	struct segstore *segstore;
 	struct segstore *wake; /* atomic: what on_change may call; NULL before and after */
@@ -50,7 +61,7 @@ struct drive {
 	uint32_t verified;    /* atomic; bit i: what the marker of backend i says is known */
 	pthread_mutex_t lock; /* guards stop */
 	pthread_cond_t wakeup;
-	int stop;
+	int stop; /* and atomic, for the backends: whoever waits for one comes back at once */
 };
 
 uint64_t drive_default_cache(const char *folder)
@@ -61,6 +72,26 @@ uint64_t drive_default_cache(const char *folder)
 	if (!statvfs(folder, &sv))
 		tenth = (uint64_t)sv.f_blocks * sv.f_frsize / 10;
 	return MAX(MIN(tenth, 10ull << 30), DRIVE_CACHE_MIN);
+}
+
+/* Dirty bytes may for a moment be twice what they should: they count twice. */
+static struct shares shares_of(uint64_t memory)
+{
+	uint64_t percent =
+	    (MAX(memory ? memory : DRIVE_MEMORY, (uint64_t)DRIVE_MEMORY_MIN) - MEMORY_BASE) / 100;
+
+	return (struct shares){
+		.segments = 48 * percent,
+		.unsynced = 48 * percent / 4, /* a part of those */
+		.dirty = 7 * percent,
+		.pages = 6 * percent,
+		.buffers = 6 * percent,
+		/* What the kernel may send at once arrives at once: WRITEs are taken before their
+		 * answer is delayed. */
+		.kernel = 24 * percent,
+		.inodes = (uint32_t)MIN(12 * percent / INODE_BYTES, UINT32_MAX),
+		.rows = (uint32_t)MIN(5 * percent / ROW_BYTES, UINT32_MAX),
+	};
 }
 
 /* ---- backends ---- */
@@ -75,17 +106,32 @@ static void on_change(void *arg, struct backend *health)
 		segstore_backend_changed(st);
 }
 
-static int open_backends(struct drive *d, int64_t timeout, struct err *e)
+static int check_bandwidth(uint64_t up, uint64_t down, struct err *e)
+{
+	if ((up && up < DRIVE_BANDWIDTH_MIN) || (down && down < DRIVE_BANDWIDTH_MIN))
+		return err_set(
+		    e, -ERANGE,
+		    "a limit of bandwidth is %uK bytes per second or more, or 0 for none",
+		    DRIVE_BANDWIDTH_MIN >> 10);
+	return 0;
+}
+
+static int open_backends(struct drive *d, const struct drive_opts *o, struct err *e)
 {
 	struct backend *bare[DRIVE_MAX_BACKENDS];
-	int rc = backends_open_guarded(d->paths, d->config, timeout, bare, e);
+	int rc;
 
+	d->bandwidth = bandwidth_create(o->bandwidth_up, o->bandwidth_down);
+	if (!d->bandwidth)
+		return err_set(e, -ENOMEM, "out of memory");
+	rc = backends_open_guarded(d->paths, d->config, o->timeout, &d->stop, bare, e);
 	if (rc)
 		return rc;
 	for (int i = 0; i < d->config->n; i++) {
 		int local = !strcmp(d->config->backends[i].parsed.scheme, "file");
 		struct backend_stack_opts so = {
 			.in_flight = local ? FILE_IN_FLIGHT : CLOUD_IN_FLIGHT,
+			.bw = d->bandwidth,
 			.on_change = on_change,
 			.arg = d,
 		};
@@ -182,6 +228,7 @@ static void *care_main(void *arg)
 	while (!d->stop) {
 		pthread_mutex_unlock(&d->lock);
 		poll_space(d);
+		malloc_trim(0); /* what an hour of load left in pieces */
 		care_markers(d);
 		care_header(d, first);
 		first = 0;
@@ -213,7 +260,7 @@ static void care_stop(struct drive *d)
 	if (!d->care_runs)
 		return;
 	pthread_mutex_lock(&d->lock);
-	d->stop = 1;
+	__atomic_store_n(&d->stop, 1, __ATOMIC_RELAXED);
 	pthread_cond_signal(&d->wakeup);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->care, NULL);
@@ -245,9 +292,12 @@ static int open_volume(struct drive *d, const struct drive_opts *o, struct err *
 		.quota = d->config->quota,
 		.read_only = o->read_only,
 		.commit_interval = o->commit_interval,
-		.dirty_max = DIRTY_MAX,
-		.inode_cache = INODE_CACHE,
+		.dirty_max = d->shares.dirty,
+		.inode_cache = d->shares.inodes,
+		.row_cache = d->shares.rows,
+		.unsynced_max = d->shares.unsynced,
 		.fsync_cloud = o->fsync_cloud,
+		.fsync_timeout = o->fsync_timeout,
 	};
 
 	return volume_create(&vo, &d->volume, e);
@@ -267,13 +317,15 @@ static int open_segstore(struct drive *d, const struct drive_opts *o, struct err
 		.segment_size = d->manifest.segment_size,
 		.compress = d->config->compress,
 		.backends = d->backends,
+		.bandwidth = d->bandwidth,
 		.cache_cap = d->cache_size,
+		.memory = d->shares.segments,
 		.quorum = o->quorum,
 		.heal_rate = o->heal_rate,
 		.timeout = o->timeout,
 		.flush_age = FLUSH_AGE,
 		.flush_idle = FLUSH_IDLE,
-		.commit = volume_commit_async,
+		.commit = volume_commit_rows,
 		.commit_arg = d->volume,
 	};
 
@@ -292,20 +344,23 @@ int drive_open(const struct drive_opts *o, const struct secret *secret, struct d
 	d->paths = o->paths;
 	d->config = o->config;
 	d->read_only = o->read_only;
+	d->shares = shares_of(o->memory);
 	pthread_mutex_init(&d->lock, NULL);
 	cond_init_mono(&d->wakeup);
-	rc = paths_make(d->paths, e);
+	rc = check_bandwidth(o->bandwidth_up, o->bandwidth_down, e);
+	if (!rc)
+		rc = paths_make(d->paths, e);
 	if (!rc)
 		rc = take_keys(d, secret, e);
 	if (!rc) {
-		struct meta_opts mo = { .drive = d->manifest.drive };
+		struct meta_opts mo = { .drive = d->manifest.drive, .cache = d->shares.pages };
 
 		d->cache_size =
 		    o->cache_size ? o->cache_size : drive_default_cache(d->paths->staging);
 		rc = meta_open(d->paths->database, &mo, &d->meta, e);
 	}
 	if (!rc)
-		rc = open_backends(d, o->timeout, e);
+		rc = open_backends(d, o, e);
 	if (!rc)
 		rc = open_volume(d, o, e);
 	if (!rc)
@@ -340,6 +395,7 @@ int drive_close(struct drive *d, int64_t deadline)
 	if (d->volume)
 		volume_destroy(d->volume);
 	backends_close(d->backends, d->config->n);
+	bandwidth_destroy(d->bandwidth);
 	if (d->meta) {
 		r = meta_close(d->meta);
 		if (!rc)
@@ -380,6 +436,17 @@ uint64_t drive_cache_size(const struct drive *d)
 	return d->cache_size;
 }
 
+uint64_t drive_read_buffers(const struct drive *d)
+{
+	return d->shares.buffers;
+}
+
+uint64_t drive_kernel_dirty(const struct drive *d)
+{
+	/* It has to fit into the reserve above 95 % of the cap as well. */
+	return MIN(MAX(d->cache_size / 20, 2ull << 20), d->shares.kernel);
+}
+
 uint64_t drive_generation(const struct drive *d)
 {
 	return d->manifest.generation;
@@ -398,6 +465,21 @@ void drive_words(struct drive *d, int backend, char *out, size_t size)
 void drive_stats(struct drive *d, int backend, struct backend_stats *out)
 {
 	layer_stats_get(d->handles[backend].stats, out);
+}
+
+int drive_set_bandwidth(struct drive *d, uint64_t up, uint64_t down, struct err *e)
+{
+	int rc = check_bandwidth(up, down, e);
+
+	if (!rc)
+		bandwidth_set(d->bandwidth, up, down);
+	return rc;
+}
+
+void drive_bandwidth(struct drive *d, uint64_t *up, uint64_t *down)
+{
+	*up = bandwidth_rate(d->bandwidth, BANDWIDTH_UP);
+	*down = bandwidth_rate(d->bandwidth, BANDWIDTH_DOWN);
 }
 
 /* A commit that outlives a cancelled wait still has somewhere to report to. */

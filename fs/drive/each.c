@@ -38,8 +38,10 @@ void each_backend(int n, void (*fn)(void *arg, int i), void *arg)
 		if (!steps[i].started)
 			fn(arg, i);
 	}
+	/* Blocked for what the threads inherit, not while they are waited for: that may take as
+	 * long as clouds do not answer, and Ctrl-C has to end a command at once. */
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	for (int i = 0; i < n; i++)
 		if (steps[i].started)
 			pthread_join(steps[i].thread, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

@@ -17,6 +17,7 @@
 
 #define HEADER_PREFIX "h/"
 #define HEADER_MAX    (1u << 20) /* bytes of one header object */
+#define LISTED_MAX    10000      /* header objects on one backend; old ones are deleted */
 #define NEXT_MAX      (34u << 20)
 #define NEXT_MAGIC    0x534b464e45585431ull /* "SKFNEXT1" */
 #define PUT_TIMEOUT   (20 * NS_PER_S)
@@ -63,7 +64,8 @@ static int list_numbers(struct backend *b, int64_t timeout, uint64_t **numbers)
 {
 	struct backend_entry *entries = NULL;
 	size_t n = 0;
-	int count = 0, rc = backend_list_wait(b, HEADER_PREFIX, &entries, &n, timeout);
+	int count = 0;
+	int rc = backend_list_few_wait(b, HEADER_PREFIX, LISTED_MAX, &entries, &n, timeout);
 
 	*numbers = NULL;
 	if (!rc) {

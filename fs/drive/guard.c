@@ -156,6 +156,7 @@ int guard_open(const struct backend_url *u, const struct backend_env *env, struc
 	*g = (struct guard){ .url = u, .env = *env, .real = real, .tried = clock_mono_ns() };
 	g->b.ops = &guard_ops;
 	g->b.timeout = env->timeout;
+	g->b.stop = env->stop;
 	g->why = why;
 	pthread_mutex_init(&g->lock, NULL);
 	if (real)

@@ -64,7 +64,7 @@ int keys_begin(struct keys *k, const struct paths *p, const struct config *c,
 	*k = (struct keys){ .p = p, .c = c, .lock = -1 };
 	rc = generation_lock(p, 1, &k->lock, e);
 	if (!rc)
-		rc = backends_open_guarded(p, c, timeout, k->backends, e);
+		rc = backends_open_guarded(p, c, timeout, NULL, k->backends, e);
 	if (rc)
 		return rc;
 	rc = finish_locked(p, k->backends, c->n, e);

@@ -64,8 +64,14 @@ static json_t *milliseconds(int64_t ns)
 static json_t *requests_json(const struct backend_stats *s)
 {
 	static const char *const names[BACKEND_OPS] = { "put", "get", "head", "delete", "list" };
-	json_t *o = json_object();
+	static const char *const classes[ARRAY_LEN(s->by_error)] = {
+		"absent",  "denied",    "full",   "timeout", "trouble",
+		"corrupt", "cancelled", "exists", "other",
+	};
+	json_t *o = json_object(), *errors = json_object();
 
+	for (size_t i = 0; i < ARRAY_LEN(s->by_error); i++)
+		set_u64(errors, classes[i], s->by_error[i]);
 	for (int i = 0; i < BACKEND_OPS; i++) {
 		json_t *op = json_object();
 
@@ -76,6 +82,7 @@ static json_t *requests_json(const struct backend_stats *s)
 		json_object_set_new(op, "p99", milliseconds(s->p99[i]));
 		json_object_set_new(o, names[i], op);
 	}
+	json_object_set_new(o, "by_error", errors);
 	set_u64(o, "bytes_up", s->bytes_up);
 	set_u64(o, "bytes_down", s->bytes_down);
 	return o;
@@ -126,7 +133,7 @@ static json_t *bytes_json(const struct segstore_state *st, uint64_t dirty, uint6
 
 	set_u64(b, "dirty", dirty);
 	set_u64(b, "staged", st->staged_bytes);
-	set_u64(b, "held", st->held_bytes);
+	set_u64(b, "held", st->staged_bytes - st->yield_bytes);
 	set_u64(b, "cached", st->cached_bytes);
 	set_u64(b, "cache_size", st->cap);
 	set_u64(b, "to_upload", st->to_upload_bytes);
@@ -140,6 +147,7 @@ json_t *status_live(struct drive *d)
 	json_t *o = common(drive_paths(d), drive_config(d)), *backends = json_array();
 	struct segstore_state st;
 	struct volume_state vs;
+	uint64_t up, down;
 	int failed;
 
 	memset(&st, 0, sizeof(st));
@@ -153,6 +161,10 @@ json_t *status_live(struct drive *d)
 	json_object_set_new(o, "segments", segments_json(&st));
 	json_object_set_new(o, "bytes", bytes_json(&st, vs.dirty_bytes, vs.totals.bytes));
 	set_u64(o, "files", vs.totals.inodes);
+	drive_bandwidth(d, &up, &down);
+	json_object_set_new(o, "bandwidth",
+			    json_pack("{s:I,s:I}", "up", (json_int_t)MIN(up, (uint64_t)INT64_MAX),
+				      "down", (json_int_t)MIN(down, (uint64_t)INT64_MAX)));
 	json_object_set_new(o, "losses_survivable",
 			    json_integer(segstore_losses_now(drive_segstore(d))));
 	json_object_set_new(o, "failed", failed ? control_text(strerror(-failed)) : json_null());

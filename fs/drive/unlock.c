@@ -17,7 +17,7 @@
 /* Four generations of 32 backends and the local copy are more than header_unlock's 32 marks: it is
  * called per generation. */
 
-static int open_all(const struct paths *p, const struct config *c, int64_t timeout,
+static int open_all(const struct paths *p, const struct config *c, int64_t timeout, const int *stop,
 		    int (*open_one)(const struct backend_url *u, const struct backend_env *env,
 				    struct backend **out, struct err *e),
 		    struct backend **backends, struct err *e)
@@ -28,7 +28,8 @@ static int open_all(const struct paths *p, const struct config *c, int64_t timeo
 		struct backend_env env = { .drive = c->drive,
 					   .uuid = c->backends[i].uuid,
 					   .credentials_file = p->cred,
-					   .timeout = timeout };
+					   .timeout = timeout,
+					   .stop = stop };
 		int rc = open_one(&c->backends[i].parsed, &env, &backends[i], e);
 
 		if (rc) {
@@ -42,13 +43,13 @@ static int open_all(const struct paths *p, const struct config *c, int64_t timeo
 int backends_open(const struct paths *p, const struct config *c, int64_t timeout,
 		  struct backend **backends, struct err *e)
 {
-	return open_all(p, c, timeout, backend_open, backends, e);
+	return open_all(p, c, timeout, NULL, backend_open, backends, e);
 }
 
 int backends_open_guarded(const struct paths *p, const struct config *c, int64_t timeout,
-			  struct backend **backends, struct err *e)
+			  const int *stop, struct backend **backends, struct err *e)
 {
-	return open_all(p, c, timeout, guard_open, backends, e);
+	return open_all(p, c, timeout, stop, guard_open, backends, e);
 }
 
 void backends_close(struct backend **backends, int n)
@@ -156,7 +157,7 @@ static int pool_open(const struct paths *p, const struct config *c, int64_t time
 	if (rc)
 		return rc;
 	pool->n = c->n;
-	rc = backends_open_guarded(p, c, timeout, pool->backends, e);
+	rc = backends_open_guarded(p, c, timeout, NULL, pool->backends, e);
 	if (rc) {
 		free(pool);
 		return rc;

@@ -34,9 +34,10 @@ int unlock_refresh(const struct paths *p, struct backend *const *backends, int n
 int backends_open(const struct paths *p, const struct config *c, int64_t timeout,
 		  struct backend **backends, struct err *e);
 /* The same for a drive that exists: one whose credentials cannot be had is there too, and answers
- * -EACCES (guard.h). Borrows p and c until backends_close. */
+ * -EACCES (guard.h). Borrows p, c and stop (may be NULL, see struct backend) until
+ * backends_close. */
 int backends_open_guarded(const struct paths *p, const struct config *c, int64_t timeout,
-			  struct backend **backends, struct err *e);
+			  const int *stop, struct backend **backends, struct err *e);
 void backends_close(struct backend **backends, int n);
 
 /* What a backend's error means, for a sentence: "absent, or not this drive's" for -ENODEV... */

@@ -22,6 +22,7 @@ struct iobuf_pool {
 	pthread_mutex_t lock;
 	void *free[IOBUF_CLASSES]; /* linked through their first bytes; by lock */
 	unsigned kept[IOBUF_CLASSES];
+	unsigned keep[IOBUF_CLASSES]; /* constant */
 };
 struct iobuf {
 	void *p;

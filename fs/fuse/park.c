@@ -32,9 +32,10 @@
 enum { SUBMITTING, PARKED, ANSWERED, DONE };
 
 enum {
-	FREE_PARKS = 256,               /* records kept for reuse */
-	RECHECK_MS = 200,               /* the kernel tells us of the first signal only */
-	DRAIN_S = 60,                   /* every read has a deadline below this */
+	FREE_PARKS = 256, /* records kept for reuse */
+	RECHECK_MS = 200, /* the kernel tells us of the first signal only */
+	DRAIN_S = 60,     /* every read has a deadline below this */
+	KEEP_ALL = 22 << 20,
 	FALLBACK_CLASS = IOBUF_CLASSES, /* larger than any READ of libfuse 3.14 */
 };
 
@@ -42,7 +43,7 @@ enum {
 
 static const struct {
 	size_t size;
-	unsigned keep; /* 2 + 8 + 12 MiB */
+	unsigned keep; /* 2 + 8 + 12 MiB, when it may be 22 */
 } classes[IOBUF_CLASSES] = { { 16 << 10, 128 }, { 128 << 10, 64 }, { FUSE_MAX_IO, 12 } };
 
 static int class_of(size_t len)
@@ -87,7 +88,7 @@ void iobuf_put(struct iobuf_pool *pool, struct iobuf *b)
 		return;
 	if (c != FALLBACK_CLASS) {
 		SCOPE_LOCK(&pool->lock);
-		if (pool->kept[c] < classes[c].keep) {
+		if (pool->kept[c] < pool->keep[c]) {
 			memcpy(p, &pool->free[c], sizeof(void *));
 			pool->free[c] = p;
 			pool->kept[c]++;
@@ -386,6 +387,10 @@ int park_init(struct session *s)
 		return rc;
 	pthread_mutex_init(&s->park_lock, NULL);
 	pthread_mutex_init(&s->bufs.lock, NULL);
+	for (int c = 0; c < IOBUF_CLASSES; c++)
+		s->bufs.keep[c] = s->o.buffers
+				      ? (unsigned)(classes[c].keep * s->o.buffers / KEEP_ALL)
+				      : classes[c].keep;
 	list_init(&s->parked);
 	list_init(&s->park_free);
 	return 0;

@@ -342,6 +342,7 @@ void session_destroy(struct session *s)
 	unmounter_started = s->unmounter_started;
 	pthread_mutex_unlock(&s->lock);
 	fuse_session_exit(s->se);
+	volume_end_waits(s->v);
 	if (disconnect(s) || park_drain(s)) {
 		log_warn("the mount on %s could not be ended in good order", s->mountpoint);
 		return; /* freeing under the hands of those threads would be worse than the leak */

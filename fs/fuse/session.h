@@ -28,6 +28,7 @@ struct session_opts {
 	int writeback;       /* 1: the kernel collects writes in the page cache */
 	int threads;         /* 1 to 64 */
 	unsigned max_background, congestion;
+	uint64_t buffers;     /* bytes of read buffers kept for reuse; 0: 22 MiB */
 	uint64_t dirty_limit; /* bytes of this mount that the kernel keeps dirty; 0: its default */
 	/* Called once, from a serving thread, after the kernel's INIT was answered: from here on
 	 * programs can use the mount. Must not touch the mountpoint. May be NULL. */

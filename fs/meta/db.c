@@ -145,9 +145,16 @@ static const char pragmas_writer[] = "PRAGMA page_size=4096;"
 				     "PRAGMA cache_spill=OFF;"
 				     "PRAGMA foreign_keys=OFF;";
 
-static int set_up(sqlite3 *db, enum db_role role)
+int db_set_cache(sqlite3 *db, uint64_t bytes)
 {
 	char sql[64];
+
+	snprintf(sql, sizeof(sql), "PRAGMA cache_size=-%llu", (unsigned long long)(bytes / 1024));
+	return db_exec(db, sql);
+}
+
+static int set_up(sqlite3 *db, enum db_role role)
+{
 	int rc;
 
 	sqlite3_extended_result_codes(db, 1);
@@ -160,9 +167,7 @@ static int set_up(sqlite3 *db, enum db_role role)
 		rc = db_exec(db, pragmas_writer);
 	if (rc)
 		return rc;
-	snprintf(sql, sizeof(sql), "PRAGMA cache_size=-%d",
-		 role == DB_WRITER ? CACHE_WRITER : CACHE_OTHER);
-	return db_exec(db, sql);
+	return db_set_cache(db, (role == DB_WRITER ? CACHE_WRITER : CACHE_OTHER) * 1024ull);
 }
 
 int db_open(const char *path, enum db_role role, sqlite3 **out, struct err *e)

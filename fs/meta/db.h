@@ -21,7 +21,8 @@ enum db_role {
 /* Opens an existing file (may be empty for DB_WRITER). 0, or a negative errno with *e filled. The
  * connection has no mutex: one thread at a time. Never checkpoints or deletes the WAL by itself. */
 int db_open(const char *path, enum db_role role, sqlite3 **out, struct err *e);
-void db_close(sqlite3 *db); /* NULL is fine; all statements must be finalized */
+int db_set_cache(sqlite3 *db, uint64_t bytes); /* of pages kept in memory */
+void db_close(sqlite3 *db);                    /* NULL is fine; all statements must be finalized */
 
 /* 0, or the negative errno for an SQLite result code (extended or not): SQLITE_OK, ROW and DONE are
  * 0, -ENOSPC, -ENOMEM, -EBUSY, -EBADMSG (damaged, not a database), else -EIO. */

@@ -69,6 +69,7 @@ struct meta {
 	sqlite3 *checkpointer; /* the thread's */
 	int parked;            /* meta_lock waits until the thread is done */
 	int wal_pages;         /* frames in the WAL as of the last COMMIT */
+	uint64_t wal_size;     /* of the file, at least */
 	int tried_pages;       /* the same when the last checkpoint began */
 	int park_pages, park_at, step_pages;
 	int64_t last_commit_ns;

@@ -173,6 +173,8 @@ static int open_locked(struct meta *m, const struct meta_opts *opts, struct err 
 	rc = opts->create ? schema_create(m, opts, e) : schema_check(m, opts, e);
 	if (rc)
 		return rc;
+	if (opts->cache && db_set_cache(m->db, opts->cache))
+		log_warn("database: the size of its cache cannot be set");
 	if (!m->read_only) {
 		rc = wal_start(m, e);
 		if (rc)

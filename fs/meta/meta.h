@@ -44,9 +44,10 @@ struct meta_opts {
 	int create; /* 1: a new database, which must not exist; makes the root folder (ino 1)
 		       with root_mode/uid/gid */
 	uint32_t root_mode, root_uid, root_gid;
-	int read_only; /* 1: no changes (-EROFS), no lock taken (status, tests); drive may be NULL.
-			  Each meta_lock ... meta_unlock sees one consistent state, the newest
-			  committed */
+	uint64_t cache; /* bytes of pages kept in memory; 0: 16 MiB */
+	int read_only;  /* 1: no changes (-EROFS), no lock taken (status, tests); drive may be NULL.
+			   Each meta_lock ... meta_unlock sees one consistent state, the newest
+			   committed */
 };
 
 /* Opens PATH (and PATH-wal, PATH-shm, PATH.ballast). Takes an exclusive lock on PATH.lock for the

@@ -1,6 +1,7 @@
 /* Header objects as a hostile backend may serve them, and what a holder of the keys could have put
- * inside. Build: clang -g -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz_header.c <the
- * sources of base, crypto, header_*.c> ... */
+ * inside.
+ * fuzz-sources: fs/drive/header_build.c fs/drive/header_parse.c fs/drive/header_unlock.c crypto/*.c
+ * fs/base/*.c fuzz-libs: -lcrypto -largon2 -lgfshare -lpthread */
 #include <stdlib.h>
 #include <string.h>
 #include "fs/drive/header_impl.h"

@@ -1,5 +1,6 @@
 # Sourced by every system test: a scratch folder, drives over local folders, a real mount, and an exit that leaves nothing behind.
 # A test is a bash script that exits 0 (passed), 77 (skipped, with the reason on stdout) or else (failed).
+#   SKYFLOK_TEST_PLACES=clouds  drives over real servers instead of folders
 #   BUILD   build folder (default: ../../build beside the tests)         SCRATCH  the test's own folder, removed at the end (kept with KEEP=1)
 set -euo pipefail
 PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH # Debian's python3 with its modules, not a version manager's
@@ -40,11 +41,20 @@ trap 'exit 130' INT TERM
 mkdir -p "$MNT" "$SKYFLOK_HOME"
 (umask 077; echo "correct horse battery staple" >"$PASS")
 
-# make_drive [create options...]: drive "t", K+M folders $SCRATCH/b0..., each another provider.
+# make_drive [create options...]: drive "t" over K+M places, each of another provider: folders $SCRATCH/b0..., or, with SKYFLOK_TEST_PLACES=clouds, six
+# places on real servers (clouds.sh).
 make_drive() {
-	local urls=() i
-	for ((i = 0; i < K + M; i++)); do mkdir -p "$SCRATCH/b$i"; urls+=("file://$SCRATCH/b$i?provider=prov$i&location=L$i"); done
-	"$SKYFLOK" create t --data $K --parity $M --passfile "$PASS" "$@" "${urls[@]}" >"$SCRATCH/create.out" || fail "create: $(cat "$SCRATCH/create.out")"
+	local urls=() i more=()
+	if [ "${SKYFLOK_TEST_PLACES:-folders}" = clouds ]; then
+		[ $((K + M)) = 6 ] || fail "there are six places on clouds, not $K + $M"
+		. "$HERE/clouds.sh"
+		clouds_up
+		urls=("${CLOUD_URLS[@]}")
+		more=(--credentials "$CRED" --keep-order)
+	else
+		for ((i = 0; i < K + M; i++)); do mkdir -p "$SCRATCH/b$i"; urls+=("file://$SCRATCH/b$i?provider=prov$i&location=L$i"); done
+	fi
+	"$SKYFLOK" create t --data $K --parity $M --passfile "$PASS" "${more[@]}" "$@" "${urls[@]}" >"$SCRATCH/create.out" || fail "create: $(cat "$SCRATCH/create.out")"
 }
 mount_drive() { # mount_drive [more -o options]
 	local o="passfile=$PASS${OPTS:+,$OPTS}${1:+,$1}"

@@ -15,6 +15,7 @@ rule that matches and is not used up acts. A rule:
                   truncate the answer's body ends after `byte` bytes, its Content-Length stays
                   corrupt  the answer's byte `byte` is flipped; with at "request" the request's
                   length   the answer's Content-Length is changed by `by`, its body with it (filled up with 'x', or cut)
+                  strip    ask the server without the request's header `name`
                   header   the answer's header `name` becomes `value`
                   replace  the answer keeps its status and headers but its body becomes `body`
                   slow     the answer's body at `rate` bytes/s
@@ -149,6 +150,8 @@ def act(sock, port, rule, method, path, raw, body):
         cut(sock)
     if do == 'corrupt' and rule.get('at') == 'request':
         body = flip(body, rule.get('byte', 0))
+    if do == 'strip':
+        raw = [h for h in raw if h[0].lower() != rule['name'].lower()]
     status, reason, headers, answer = ask(port, method, path, raw, body)
     if do == 'lose':
         cut(sock)

@@ -10,7 +10,50 @@
 #include "backends/mem.h"
 #include "backends/registry.h"
 #include "backends/stack.h"
+#include "fs/base/clock.h"
+#include "fs/base/scope.h"
 #include "tests/unit/contract.h"
+
+/* A server whose listing has no end: ascending keys, and always another page. */
+struct endless {
+	struct backend b;
+	unsigned pages;
+	int64_t clock; /* ns that a page takes */
+};
+
+static void endless_submit(struct backend *b, struct backend_req *req)
+{
+	struct endless *s = container_of(b, struct endless, b);
+
+	ck_assert_uint_lt(++s->pages, 2000);
+	req->nentries = s->clock ? 1 : 1000;
+	req->entries = calloc(req->nentries, sizeof(*req->entries));
+	for (size_t i = 0; i < req->nentries; i++)
+		snprintf(req->entries[i].key, sizeof(req->entries[i].key), "h/%08u%04zu", s->pages,
+			 i);
+	req->next_token = strdup("more");
+	if (s->clock)
+		nanosleep(&(struct timespec){ .tv_nsec = (long)s->clock }, NULL);
+	req->result = 0;
+	req->done(req);
+}
+
+START_TEST(a_listing_without_end)
+{
+	static const struct backend_ops ops = { .name = "endless", .submit = endless_submit };
+	struct endless s = { .b = { .ops = &ops } };
+	struct backend_entry *e;
+	size_t n;
+
+	ck_assert_int_eq(backend_list_few_wait(&s.b, "h/", 10000, &e, &n, 60 * NS_PER_S), -EFBIG);
+	ck_assert_uint_eq(s.pages, 11);
+	ck_assert_ptr_null(e);
+	s = (struct endless){ .b = { .ops = &ops }, .clock = NS_PER_MS };
+	ck_assert_int_eq(backend_list_few_wait(&s.b, "h/", 10000, &e, &n, 50 * NS_PER_MS),
+			 -ETIMEDOUT);
+	ck_assert_ptr_null(e);
+}
+END_TEST
 
 static void close_plain(struct contract_place *p)
 {
@@ -90,12 +133,16 @@ static const char *open_retry(struct contract_place *p)
 
 static const char *open_limit(struct contract_place *p)
 {
-	return opened(p, layer_limit(mem_open(NULL, 3, 0), 2, 0, 0));
+	return opened(p, layer_limit(mem_open(NULL, 3, 0), 2, NULL));
 }
 
 static const char *open_limit_sync(struct contract_place *p)
 {
-	return opened(p, layer_limit(mem_open(NULL, 0, 0), 1, 1ull << 32, 1ull << 32));
+	static struct bandwidth *bw; /* of all tests, like a drive's of its backends */
+
+	if (!bw)
+		bw = bandwidth_create(1ull << 32, 1ull << 32);
+	return opened(p, layer_limit(mem_open(NULL, 0, 0), 1, bw));
 }
 
 static const char *open_stats(struct contract_place *p)
@@ -191,6 +238,7 @@ int main(void)
 
 	contract_add(s, factories, (int)(sizeof(factories) / sizeof(factories[0])));
 	tcase_add_test(tc, test_contract_run);
+	tcase_add_test(tc, a_listing_without_end);
 	tcase_set_timeout(tc, 60);
 	suite_add_tcase(s, tc);
 	r = srunner_create(s);

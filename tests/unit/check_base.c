@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fs/base/buf.h"
+#include "fs/base/bufpool.h"
 #include "fs/base/clock.h"
 #include "fs/base/err.h"
 #include "fs/base/file.h"
@@ -447,6 +448,11 @@ START_TEST(clock_splits_times)
 	ck_assert_int_eq(t.tv_nsec, 0);
 	ck_assert_int_gt(clock_real_ns(), 1600000000 * NS_PER_S);
 	ck_assert_int_ge(clock_mono_ns(), 0);
+	/* what 64 bits of nanoseconds cannot hold is the nearest that they can */
+	ck_assert_int_eq(timespec_of(ns_of((struct timespec){ .tv_sec = 1ll << 50 })).tv_sec,
+			 9223372036);
+	ck_assert_int_eq(timespec_of(ns_of((struct timespec){ .tv_sec = -(1ll << 40) })).tv_sec,
+			 -9223372036);
 }
 END_TEST
 
@@ -563,6 +569,41 @@ START_TEST(file_replace_takes_relative_and_long_names)
 }
 END_TEST
 
+static uint64_t written; /* bytes that pwrite was given */
+
+ssize_t __real_pwrite64(int fd, const void *p, size_t n, off_t off);
+ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t off);
+ssize_t __wrap_pwrite64(int fd, const void *p, size_t n, off_t off)
+{
+	written += n;
+	return __real_pwrite64(fd, p, n, off);
+}
+
+START_TEST(file_resync_writes_all_again)
+{
+	static const size_t lens[] = { 0, 1, 4096, (1 << 20) + 1, 5 << 19 };
+	AUTO_FREE char *path = str_printf("%s/f", scratch);
+
+	for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+		size_t n = lens[i], len;
+		AUTO_FREE uint8_t *p = malloc(n + 1), *got = NULL;
+		AUTO_CLOSE int fd = -1;
+
+		for (size_t j = 0; j < n; j++)
+			p[j] = (uint8_t)(j * 7 + j / 251);
+		ck_assert_int_eq(file_replace(path, p, n, 0600), 0);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		written = 0;
+		ck_assert_int_eq(file_resync(fd, n), 0);
+		ck_assert_uint_eq(written, n);
+		ck_assert_int_eq(file_read_all(path, n, &got, &len), 0);
+		ck_assert_uint_eq(len, n);
+		ck_assert_mem_eq(got, p, n);
+		ck_assert_int_eq(file_resync(fd, n + 1), -ENODATA);
+	}
+}
+END_TEST
+
 START_TEST(file_mkdirs_makes_all_levels)
 {
 	AUTO_FREE char *path = str_printf("%s/a//b/c/", scratch);
@@ -581,6 +622,56 @@ START_TEST(file_mkdirs_makes_all_levels)
 	ck_assert_int_eq(file_mkdirs(below, 0700), -ENOTDIR);
 	ck_assert_int_eq(file_sync_dir(scratch), 0);
 	ck_assert_int_eq(file_sync_dir(file), -ENOTDIR);
+}
+END_TEST
+
+#ifdef __SANITIZE_ADDRESS__
+#define POOL_KEEPS 0 /* so that a use after bufpool_put is found */
+#else
+#define POOL_KEEPS 1
+#endif
+
+/* What fits is used again, what does not is not; no more than the limit is kept, and nothing for
+ * ever. */
+START_TEST(bufpool_keeps_what_fits)
+{
+	const size_t mib = 1 << 20;
+	struct bufpool *p = bufpool_create(4 * mib);
+	uint8_t *a = bufpool_get(p, mib), *b = bufpool_get(p, mib), *small = bufpool_get(p, 1);
+
+	ck_assert(a && b && small && a != b);
+	ck_assert_uint_eq((uintptr_t)a % 64 + (uintptr_t)small % 64, 0);
+	memset(a, 1, mib);
+	bufpool_put(p, a);
+	bufpool_put(p, small);
+	bufpool_put(p, NULL);
+	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * mib);
+	/* larger than it is, then much smaller, then nearly as large */
+	uint8_t *c = bufpool_get(p, mib + 1), *d = bufpool_get(p, mib / 2);
+	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * mib);
+	uint8_t *e = bufpool_get(p, mib - 5000);
+	ck_assert_uint_eq(bufpool_kept(p), 0);
+	if (POOL_KEEPS)
+		ck_assert_ptr_eq(e, a);
+	memset(c, 2, mib + 1);
+	memset(d, 3, mib / 2);
+	memset(e, 4, mib - 5000);
+	uint8_t *big = bufpool_get(p, 4 * mib);
+	memset(big, 5, 4 * mib);
+	bufpool_put(p, big);
+	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * 4 * mib);
+	bufpool_put(p, c); /* beyond the limit */
+	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * 4 * mib);
+	bufpool_trim(p, clock_mono_ns());
+	ck_assert_uint_eq(bufpool_kept(p), 0);
+	int64_t before = clock_mono_ns() - 1;
+	bufpool_put(p, d);
+	bufpool_put(p, e);
+	bufpool_trim(p, before); /* they were used since */
+	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * (mib + mib / 2));
+	bufpool_put(p, b);
+	bufpool_destroy(p);
+	bufpool_destroy(NULL);
 }
 END_TEST
 
@@ -612,10 +703,11 @@ int main(void)
 	ADD(s, "list", list_keeps_order);
 	ADD(s, "hash", hash_finds_and_grows, hash_keeps_equal_keys_apart,
 	    hash_of_bytes_depends_on_all);
+	ADD(s, "bufpool", bufpool_keeps_what_fits);
 	ADD(s, "clock", clock_splits_times, clock_wait_times_out);
 	ADD(s, "file", file_whole_ranges, file_read_all_bounds, file_replace_swaps_content,
 	    file_replace_failure_leaves_nothing, file_replace_takes_relative_and_long_names,
-	    file_mkdirs_makes_all_levels);
+	    file_resync_writes_all_again, file_mkdirs_makes_all_levels);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

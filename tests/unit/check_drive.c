@@ -249,6 +249,7 @@ START_TEST(create_other_drives_folder)
 	struct paths other;
 	struct create_opts o = fixture_opts();
 	struct secret s = fixture_secret("x");
+	struct create_report r;
 	struct config c;
 	struct err e = { 0 };
 	char before[sizeof(listing)];
@@ -257,7 +258,7 @@ START_TEST(create_other_drives_folder)
 	memcpy(before, list_all(), sizeof(before));
 	ck_assert_int_eq(paths_init(&other, "u", &e), 0);
 	ck_assert_int_eq(create_check(&other, &o, &c, &e), 0);
-	ck_assert_int_eq(create_drive(&other, &o, &c, &s, &e), -EEXIST);
+	ck_assert_int_eq(create_drive(&other, &o, &c, &s, &r, &e), -EEXIST);
 	ck_assert_ptr_nonnull(strstr(e.text, "another drive"));
 	ck_assert_str_eq(list_all(), before);
 	ck_assert_int_ne(access(other.state, F_OK), 0);

@@ -6,146 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "backends/fanout.h"
-#include "backends/layers.h"
-#include "backends/mem.h"
-#include "tests/unit/contract.h"
-#include "fs/base/scope.h"
-
-#define SOON              (20 * NS_PER_S)
-#define LEN               600
-#define READ(rule, field) __atomic_load_n(&(rule).field, __ATOMIC_RELAXED)
-
-/* n backends, each: health on fault on mem; rule[i] is in force when used has bit i. */
-struct cluster {
-	int n;
-	struct mem_store *store[FANOUT_MAX];
-	struct backend *fault[FANOUT_MAX], *b[FANOUT_MAX];
-	struct fault_rule rule[FANOUT_MAX];
-	const char *keys[FANOUT_MAX];
-	char key_text[FANOUT_MAX][16];
-	uint8_t bytes[FANOUT_MAX][LEN];
-	uint8_t order[FANOUT_MAX];
-};
-
-static void cluster_init(struct cluster *c, int n, int threads)
-{
-	memset(c, 0, sizeof(*c));
-	c->n = n;
-	for (int i = 0; i < n; i++) {
-		c->store[i] = mem_store_create();
-		c->fault[i] = layer_fault(mem_open(c->store[i], threads, 0), NULL, 0);
-		c->b[i] = layer_health(c->fault[i], NULL, NULL);
-		ck_assert_ptr_nonnull(c->b[i]);
-		snprintf(c->key_text[i], sizeof(c->key_text[i]), "s/obj.%d", i);
-		c->keys[i] = c->key_text[i];
-		c->order[i] = (uint8_t)i;
-		pattern_fill(c->bytes[i], LEN, (unsigned)i + 1);
-	}
-}
-
-static void cluster_fill(struct cluster *c)
-{
-	for (int i = 0; i < c->n; i++)
-		ck_assert_int_eq(backend_put_wait(c->b[i], c->keys[i], c->bytes[i], LEN, 0, SOON),
-				 0);
-}
-
-/* The rule for backends in mask, none for the others. */
-static void cluster_fault(struct cluster *c, uint32_t mask, struct fault_rule rule)
-{
-	for (int i = 0; i < c->n; i++) {
-		c->rule[i] = rule;
-		layer_fault_set(c->fault[i], &c->rule[i], mask >> i & 1);
-	}
-}
-
-static void cluster_release(struct cluster *c)
-{
-	for (int i = 0; i < c->n; i++) {
-		backend_destroy(c->b[i]);
-		mem_store_destroy(c->store[i]);
-	}
-}
-
-/* One get, and what was seen of it. */
-struct get {
-	struct fanout_get f;
-	struct cluster *c;
-	struct flight flight; /* ended: released */
-	int dones, releases;  /* by flight.lock */
-	int checks;
-	uint8_t bytes[FANOUT_MAX][LEN];
-};
-
-static int get_check(struct fanout_get *f, int i)
-{
-	struct get *g = f->user;
-
-	__atomic_fetch_add(&g->checks, 1, __ATOMIC_RELAXED);
-	return memcmp(f->buf[i], g->c->bytes[i], LEN) ? -EBADMSG : 0;
-}
-
-static void get_done(struct fanout_get *f)
-{
-	struct get *g = f->user;
-
-	/* Buffers that count are right and stay so. */
-	for (int i = 0; i < MIN(f->n, FANOUT_MAX); i++)
-		if (f->good >> i & 1)
-			ck_assert(memcmp(f->buf[i], g->c->bytes[i], LEN) == 0);
-	SCOPE_LOCK(&g->flight.lock);
-	ck_assert_int_eq(g->releases, 0);
-	g->dones++;
-}
-
-static void get_released(struct fanout_get *f)
-{
-	struct get *g = f->user;
-
-	SCOPE_LOCK(&g->flight.lock);
-	ck_assert_int_eq(g->dones, 1);
-	g->releases++;
-	g->flight.ended = 1;
-	pthread_cond_broadcast(&g->flight.cond);
-}
-
-static struct get *get_new(struct cluster *c, int k)
-{
-	struct get *g = calloc(1, sizeof(*g));
-
-	flight_init(&g->flight);
-	g->c = c;
-	g->f = (struct fanout_get){
-		.backends = c->b,
-		.n = c->n,
-		.k = k,
-		.order = c->order,
-		.keys = c->keys,
-		.len = LEN,
-		.deadline = clock_mono_ns() + SOON,
-		.check = get_check,
-		.done = get_done,
-		.released = get_released,
-		.user = g,
-	};
-	for (int i = 0; i < c->n; i++)
-		g->f.buf[i] = g->bytes[i];
-	return g;
-}
-
-static void get_finish(struct get *g)
-{
-	flight_wait(&g->flight, 1);
-	ck_assert_int_eq(g->dones, 1);
-	ck_assert_int_eq(g->releases, 1);
-}
-
-static void get_free(struct get *g)
-{
-	flight_release(&g->flight);
-	free(g);
-}
+#include "tests/unit/fanout_fixture.h"
 
 static int bits(uint32_t v)
 {
@@ -175,7 +36,7 @@ static void one_subset(struct cluster *c, int k, uint32_t mask, enum way way)
 	uint32_t all = (1u << c->n) - 1, up = all & ~mask;
 
 	if (way == HANGS) {
-		g->f.hedge = 2 * NS_PER_MS;
+		get_hedge_after(g, 2 * NS_PER_MS);
 		/* Only when it can end well is there time for it. */
 		if (bits(up) < k)
 			g->f.deadline = clock_mono_ns() + 30 * NS_PER_MS;
@@ -295,32 +156,6 @@ START_TEST(get_extra)
 }
 END_TEST
 
-/* One of the first k hangs: another is asked after the hedge, and the loser is cancelled. */
-START_TEST(get_hedge)
-{
-	struct fault_rule hang = { .op = -1, .prefix = "", .action = FAULT_HANG };
-	struct cluster c;
-	struct get *g;
-	int64_t begun, took;
-
-	cluster_init(&c, 4, 1);
-	cluster_fill(&c);
-	cluster_fault(&c, 0x02, hang);
-	g = get_new(&c, 2);
-	g->f.hedge = 30 * NS_PER_MS;
-	begun = clock_mono_ns();
-	fanout_get(&g->f);
-	get_finish(g);
-	took = clock_mono_ns() - begun;
-	ck_assert_int_eq(g->f.result, 0);
-	ck_assert_uint_eq(g->f.good, 0x05);
-	ck_assert_int_ge(took, 29 * NS_PER_MS);
-	ck_assert_int_lt(took, 5 * NS_PER_S);
-	get_free(g);
-	cluster_release(&c);
-}
-END_TEST
-
 /* Without a hedge, failures still bring in the next one; the deadline ends what hangs. */
 START_TEST(get_deadline)
 {
@@ -375,8 +210,11 @@ START_TEST(get_cancel_storm)
 	struct fault_rule delay = {
 		.op = -1, .prefix = "", .action = FAULT_DELAY, .delay = 300000
 	};
+	struct fanout_budget budget;
 	struct cluster c;
 	int cancelled = 0;
+
+	fanout_budget_init(&budget, 100);
 
 	cluster_init(&c, 5, 2);
 	cluster_fill(&c);
@@ -385,7 +223,9 @@ START_TEST(get_cancel_storm)
 		struct get *g = get_new(&c, 3);
 		struct timespec pause = { .tv_nsec = (i % 30) * 20000 };
 
-		g->f.hedge = i % 3 ? 200000 : 0;
+		get_hedge_after(g, i % 3 ? 200000 : 0);
+		g->f.rescue = i % 5 ? 0 : 300000;
+		g->f.budget = i % 7 ? &budget : NULL;
 		g->f.extra = i % 2;
 		fanout_get(&g->f);
 		nanosleep(&pause, NULL);
@@ -396,6 +236,7 @@ START_TEST(get_cancel_storm)
 		get_free(g);
 	}
 	ck_assert_int_gt(cancelled, 0);
+	ck_assert_int_eq(budget.running, 0);
 	cluster_release(&c);
 }
 END_TEST
@@ -682,7 +523,6 @@ int main(void)
 	tcase_add_loop_test(tc, get_all_subsets_threads, 0, WAYS);
 	tcase_add_test(tc, get_asks);
 	tcase_add_test(tc, get_extra);
-	tcase_add_test(tc, get_hedge);
 	tcase_add_test(tc, get_deadline);
 	tcase_add_test(tc, get_cancel);
 	tcase_add_test(tc, get_cancel_storm);

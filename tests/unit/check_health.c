@@ -332,7 +332,7 @@ START_TEST(queue_is_not_the_backend)
 {
 	struct fault_rule r = { .op = -1, .prefix = "", .times = 1, .action = FAULT_HANG };
 	struct backend *h = layer_health(
-	    layer_limit(layer_fault(mem_open(NULL, 0, 0), &r, 1), 1, 0, 0), NULL, NULL);
+	    layer_limit(layer_fault(mem_open(NULL, 0, 0), &r, 1), 1, NULL), NULL, NULL);
 	struct flight_req q[6];
 	struct health_info i;
 	struct flight f;

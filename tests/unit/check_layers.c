@@ -86,7 +86,7 @@ END_TEST
 START_TEST(retry_patience)
 {
 	struct fault_rule r = { .op = -1, .prefix = "", .times = 1, .action = FAULT_HANG };
-	struct backend *b = layer_retry(layer_limit(faulty(&r, 1), 4, 0, 0), 3);
+	struct backend *b = layer_retry(layer_limit(faulty(&r, 1), 4, NULL), 3);
 	int64_t begun = clock_mono_ns();
 
 	ck_assert_int_eq(put(b, "k", 60 * NS_PER_S), 0);
@@ -161,7 +161,7 @@ START_TEST(limit_in_flight)
 	enum { N = 10 };
 	struct fault_rule r = { .op = -1, .prefix = "", .action = FAULT_HANG };
 	struct backend *fault = faulty(&r, 1);
-	struct backend *b = layer_limit(fault, 3, 0, 0);
+	struct backend *b = layer_limit(fault, 3, NULL);
 	struct flight_req q[N];
 	struct flight f;
 
@@ -195,7 +195,7 @@ END_TEST
 START_TEST(limit_queue_deadline)
 {
 	struct fault_rule r = { .op = -1, .prefix = "", .action = FAULT_HANG };
-	struct backend *b = layer_limit(faulty(&r, 1), 1, 0, 0);
+	struct backend *b = layer_limit(faulty(&r, 1), 1, NULL);
 	struct flight_req q[2];
 	struct flight f;
 
@@ -216,32 +216,43 @@ START_TEST(limit_queue_deadline)
 }
 END_TEST
 
-/* 10 x 100 kB at 1 MB/s: the first is on credit, so nine are paid for. */
+/* 10 x 100 kB at 1 MB/s over three backends: the first is on credit, so nine are paid for. */
 START_TEST(limit_bandwidth)
 {
-	enum { N = 10, SIZE = 100000 };
-	struct backend *b = layer_limit(mem_open(NULL, 0, 0), 0, 1000000, 1000000);
+	enum { N = 10, SIZE = 100000, BACKENDS = 3 };
+	struct bandwidth *bw = bandwidth_create(1000000, 1000000);
 	static uint8_t bytes[SIZE];
+	struct backend *b[BACKENDS];
 	struct flight_req q[N], head;
-	int64_t begun = clock_mono_ns(), took;
+	int64_t begun, took;
 	struct flight f;
 
 	flight_init(&f);
+	for (int i = 0; i < BACKENDS; i++) {
+		struct backend *mem = mem_open(NULL, 0, 0);
+
+		ck_assert_int_eq(backend_put_wait(mem, "k", bytes, SIZE, 0, SOON), 0);
+		b[i] = layer_limit(mem, 0, bw);
+	}
+	begun = clock_mono_ns();
 	for (int i = 0; i < N; i++) {
 		flight_req_init(&q[i], &f, _i ? BACKEND_GET : BACKEND_PUT, "k", bytes, SIZE);
-		if (_i && i == 0)
-			ck_assert_int_eq(backend_put_wait(b, "k", bytes, SIZE, 0, SOON), 0);
-		backend_submit(b, &q[i].req);
+		backend_submit(b[i % BACKENDS], &q[i].req);
 	}
 	/* What needs no bandwidth does not wait for it. */
 	flight_req_init(&head, &f, BACKEND_HEAD, "other", NULL, 0);
-	backend_submit(b, &head.req);
+	backend_submit(b[0], &head.req);
 	ck_assert_int_eq(head.dones, 1);
 	flight_wait(&f, N + 1);
 	took = clock_mono_ns() - begun;
 	ck_assert_int_ge(took, 850 * NS_PER_MS);
 	ck_assert_int_lt(took, 4 * NS_PER_S);
-	backend_destroy(b);
+	/* The wait is told, so that nobody takes the backend for slow. */
+	ck_assert_int_eq(q[0].req.waited, 0);
+	ck_assert_int_gt(q[N - 1].req.waited, 200 * NS_PER_MS);
+	for (int i = 0; i < BACKENDS; i++)
+		backend_destroy(b[i]);
+	bandwidth_destroy(bw);
 	flight_release(&f);
 }
 END_TEST
@@ -249,7 +260,9 @@ END_TEST
 START_TEST(limit_change)
 {
 	enum { N = 3, SIZE = 100000 };
-	struct backend *b = layer_limit(mem_open(NULL, 0, 0), 0, 10, 0);
+	struct bandwidth *bw = bandwidth_create(10, 0);
+	struct backend *b[] = { layer_limit(mem_open(NULL, 0, 0), 0, bw),
+				layer_limit(mem_open(NULL, 0, 0), 0, bw) };
 	static uint8_t bytes[SIZE];
 	struct flight_req q[N];
 	struct flight f;
@@ -257,13 +270,88 @@ START_TEST(limit_change)
 	flight_init(&f);
 	for (int i = 0; i < N; i++) {
 		flight_req_init(&q[i], &f, BACKEND_PUT, "k", bytes, SIZE);
-		backend_submit(b, &q[i].req);
+		backend_submit(b[i % 2], &q[i].req);
 	}
 	ck_assert_int_eq(flight_ended(&f), 1);
-	layer_limit_set(b, 0, 0);
+	bandwidth_set(bw, 0, 1 << 20);
 	flight_wait(&f, N);
-	backend_destroy(b);
+	ck_assert_uint_eq(bandwidth_rate(bw, BANDWIDTH_UP), 0);
+	ck_assert_uint_eq(bandwidth_rate(bw, BANDWIDTH_DOWN), 1 << 20);
+	for (int i = 0; i < 2; i++)
+		backend_destroy(b[i]);
+	bandwidth_destroy(bw);
 	flight_release(&f);
+}
+END_TEST
+
+/* A reader does not wait for what healing owes, on the same backend or another; healing waits for
+ * both, and is not forgotten. */
+START_TEST(limit_background)
+{
+	enum { SIZE = 1000000, SMALL = 1000, READS = 20 };
+	struct bandwidth *bw = bandwidth_create(0, 500000); /* a large one is 2 s */
+	struct backend *b[2];
+	static uint8_t bytes[SIZE];
+	struct flight_req heal[2], read[READS];
+	int64_t begun = clock_mono_ns();
+	struct flight f;
+
+	flight_init(&f);
+	for (int i = 0; i < 2; i++) {
+		b[i] = mem_open(NULL, 0, 0);
+		ck_assert_int_eq(backend_put_wait(b[i], "k", bytes, SIZE, 0, SOON), 0);
+		b[i] = layer_limit(b[i], 0, bw);
+	}
+	for (int i = 0; i < 2; i++) {
+		flight_req_init(&heal[i], &f, BACKEND_GET, "k", bytes, SIZE);
+		heal[i].req.flags = BACKEND_BACKGROUND;
+		backend_submit(b[i], &heal[i].req);
+	}
+	ck_assert_int_eq(heal[0].dones, 1);
+	for (int i = 0; i < READS; i++) {
+		flight_req_init(&read[i], &f, BACKEND_GET, "k", bytes, SMALL);
+		backend_submit(b[i % 2], &read[i].req);
+	}
+	flight_wait(&f, 1 + READS);
+	ck_assert_int_lt(clock_mono_ns() - begun, NS_PER_S);
+	ck_assert_int_eq(heal[1].dones, 0);
+	flight_wait(&f, 2 + READS);
+	ck_assert_int_ge(clock_mono_ns() - begun, 1800 * NS_PER_MS);
+	for (int i = 0; i < 2; i++)
+		backend_destroy(b[i]);
+	bandwidth_destroy(bw);
+	flight_release(&f);
+}
+END_TEST
+
+/* Reads that take all they get leave an eighth of the rate to healing. */
+START_TEST(bandwidth_share)
+{
+	struct bandwidth *bw = bandwidth_create(0, 1000000);
+	int64_t now = clock_mono_ns(), end = now + 8 * NS_PER_S;
+	uint64_t front = 0, back = 0;
+
+	for (; now < end; now += NS_PER_MS) {
+		while (!bandwidth_when(bw, BANDWIDTH_DOWN, 0, now)) {
+			ck_assert_uint_eq(bandwidth_take(bw, BANDWIDTH_DOWN, 0, 10000), 1000000);
+			front += 10000;
+		}
+		if (!bandwidth_when(bw, BANDWIDTH_DOWN, 1, now)) {
+			bandwidth_take(bw, BANDWIDTH_DOWN, 1, 10000);
+			back += 10000;
+		}
+	}
+	/* 8 MB, and what may be saved up */
+	ck_assert_uint_le(front + back, 8000000 + 3 * 250000);
+	ck_assert_uint_ge(front + back, 7900000);
+	ck_assert_uint_ge(back, 700000);
+	ck_assert_uint_le(back, 1300000);
+	/* What did not come is paid back. */
+	bandwidth_take(bw, BANDWIDTH_DOWN, 0, 5000000);
+	ck_assert_int_ne(bandwidth_when(bw, BANDWIDTH_DOWN, 0, now), 0);
+	bandwidth_give_back(bw, BANDWIDTH_DOWN, 0, 5000000);
+	ck_assert_int_lt(bandwidth_when(bw, BANDWIDTH_DOWN, 0, now), now + NS_PER_S);
+	bandwidth_destroy(bw);
 }
 END_TEST
 
@@ -375,7 +463,7 @@ START_TEST(cancel_storm)
 		{ .op = BACKEND_DELETE, .prefix = "", .action = FAULT_HANG },
 	};
 	struct backend *b = layer_stats(
-	    layer_retry(layer_limit(layer_fault(mem_open(NULL, 3, 100000), r, 3), 8, 0, 0), 5));
+	    layer_retry(layer_limit(layer_fault(mem_open(NULL, 3, 100000), r, 3), 8, NULL), 5));
 	struct flight_req *q = calloc(N, sizeof(*q));
 	uint8_t *bytes = calloc(N, 1); /* one each: gets write what puts would read */
 	struct flight f;
@@ -493,6 +581,8 @@ int main(void)
 	tcase_add_test(tc, limit_queue_deadline);
 	tcase_add_loop_test(tc, limit_bandwidth, 0, 2);
 	tcase_add_test(tc, limit_change);
+	tcase_add_test(tc, limit_background);
+	tcase_add_test(tc, bandwidth_share);
 	tcase_add_test(tc, stats_counts);
 	tcase_add_test(tc, fault_actions);
 	tcase_add_test(tc, cancel_storm);

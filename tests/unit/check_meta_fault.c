@@ -520,6 +520,19 @@ START_TEST(any_operation_may_fail)
 }
 END_TEST
 
+/* How far the log was written anew, and synced, before anything else was done with it. */
+static uint64_t resynced;
+
+int __real_file_resync(int fd, uint64_t n);
+int __wrap_file_resync(int fd, uint64_t n);
+int __wrap_file_resync(int fd, uint64_t n)
+{
+	int rc = __real_file_resync(fd, n);
+
+	resynced += rc ? 0 : n;
+	return rc;
+}
+
 START_TEST(a_failed_sync_is_final)
 {
 	struct stat main_before, main_after, wal;
@@ -549,7 +562,13 @@ START_TEST(a_failed_sync_is_final)
 	ck_assert_int_eq(main_before.st_size, main_after.st_size);
 	ck_ok(stat(path, &wal));
 	ck_assert_int_gt(wal.st_size, 4096);
+	/* The next one does not build on what may stand in memory only. */
+	resynced = 0;
 	open_ok(db_path, 0, &m);
+	ck_assert_uint_eq(resynced, (uint64_t)wal.st_size);
+	ck_ok(meta_close(m));
+	open_ok(db_path, 0, &m);
+	ck_assert_uint_eq(resynced, (uint64_t)wal.st_size); /* after a clean end there is none */
 	meta_lock(m);
 }
 END_TEST

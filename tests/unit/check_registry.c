@@ -230,6 +230,72 @@ START_TEST(placement)
 }
 END_TEST
 
+/* Letters of URLs in the order of their shards. */
+static void order_is(const char *const *urls, const int64_t *ms, const char *want)
+{
+	struct backend_url u[8] = { 0 };
+	int64_t latency[8] = { 0 };
+	uint8_t order[8];
+	int n = (int)strlen(want);
+
+	for (int i = 0; i < n; i++) {
+		u[i] = parsed(urls[i]);
+		latency[i] = ms ? ms[i] * NS_PER_MS : 0;
+	}
+	placement_order(u, latency, n, order);
+	for (int i = 0; i < n; i++)
+		ck_assert_msg(order[i] == want[i] - 'a', "shard %d is at %c, not %c (%s)", i,
+			      'a' + order[i], want[i], want);
+	for (int i = 0; i < n; i++)
+		backend_url_release(&u[i]);
+}
+
+START_TEST(placement_in_order)
+{
+	static const char *const folders[] = { "file:///c", "file:///a", "file:///b" };
+	static const char *const plain[] = { "s3://aaa", "s3://bbb", "file:///c", "s3://ddd" };
+	static const char *const priced[] = { "s3://aaa?cost=0.09", "s3://bbb?cost=0",
+					      "s3://ccc?cost=0.01", "file:///d", "s3://eee" };
+	static const char *const dear_folder[] = { "file:///a?cost=1", "s3://bbb?cost=0.5" };
+
+	order_is(folders, NULL, "abc");
+	order_is(plain, (int64_t[]){ 30, 30, 0, 30 }, "cabd");
+	/* less than a factor of two is noise, and so is all below 10 ms */
+	order_is(plain, (int64_t[]){ 9, 2, 0, 5 }, "cabd");
+	order_is(plain, (int64_t[]){ 200, 30, 0, 38 }, "cbda");
+	/* who does not answer comes last */
+	order_is(plain, (int64_t[]){ 0, 900, 0, 30 }, "cdba");
+	/* price before speed; one that is not told is taken for the dearest */
+	order_is(priced, (int64_t[]){ 30, 300, 300, 0, 25 }, "dbcae");
+	order_is(priced, (int64_t[]){ 300, 300, 300, 0, 30 }, "dbcea");
+	order_is(dear_folder, (int64_t[]){ 0, 500 }, "ba");
+}
+END_TEST
+
+START_TEST(cost)
+{
+	static const char *const bad[] = { "",      "x",   "-1",
+					   "1.2.3", "inf", "nan",
+					   "0x10",  "1e3", "00000000000000000000" };
+	struct backend_url u = parsed("s3://aaa?cost=0.085&provider=p");
+	struct err e;
+
+	ck_assert(u.cost > 0.0849 && u.cost < 0.0851);
+	backend_url_release(&u);
+	u = parsed("file:///a");
+	ck_assert(u.cost < 0);
+	backend_url_release(&u);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		char url[64];
+
+		snprintf(url, sizeof(url), "s3://aaa?cost=%s", bad[i]);
+		ck_assert_msg(backend_url_parse(url, &u, &e) == -EINVAL, "%s", url);
+		ck_assert_ptr_nonnull(strstr(e.text, "cost="));
+	}
+	ck_assert_int_eq(backend_url_parse("s3://aaa?cost=1&cost=2", &u, &e), -EINVAL);
+}
+END_TEST
+
 START_TEST(placement_same_place)
 {
 	struct backend_url u[3] = { parsed("file:///no-such/a"), parsed("file:///no-such/b"),
@@ -258,6 +324,8 @@ int main(void)
 	tcase_add_test(tc, opening);
 	tcase_add_test(tc, placement);
 	tcase_add_test(tc, placement_same_place);
+	tcase_add_test(tc, placement_in_order);
+	tcase_add_test(tc, cost);
 	suite_add_tcase(s, tc);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

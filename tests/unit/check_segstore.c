@@ -225,6 +225,143 @@ START_TEST(test_any_m_gone)
 }
 END_TEST
 
+/* Gets of shards, over all backends, since the last call of count_gets. */
+static void count_gets(void)
+{
+	for (int i = 0; i < r.n; i++) {
+		r.rule[i][0] =
+		    (struct fault_rule){ .op = BACKEND_GET, .prefix = "s/", .times = UINT32_MAX };
+		layer_fault_set(r.fault[i], r.rule[i], 1);
+	}
+}
+
+static unsigned asked(void)
+{
+	unsigned sum = 0;
+
+	for (int i = 0; i < r.n; i++)
+		sum += (unsigned)__atomic_load_n(&r.rule[i][0].inner, __ATOMIC_RELAXED);
+	return sum;
+}
+
+/* One segment of 16 extents of 64 KiB on all backends, nothing of it here. */
+static void one_cold_segment(void)
+{
+	for (int i = 0; i < 16; i++)
+		ck_assert_int_eq(rig_append(&r, 65536, (uint64_t)i), 0);
+	rig_sync_all(&r, SEG_DISPERSED);
+	rig_down(&r);
+	rig_wipe_cache(&r);
+	rig_up(&r, 0);
+	rig_start(&r);
+	count_gets();
+}
+
+/* What reads cost in requests: k + 1 of one extent, k of many adjacent ones, whatever their number;
+ * and nothing the second time. */
+START_TEST(test_requests)
+{
+	uint8_t *got = malloc(16 * 65536);
+
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	one_cold_segment();
+	struct seg_loc at = r.pieces[0].loc;
+	ck_assert_int_eq(rig_read(&r, at.seg, at.first + 2, 0, got, 65536), 0);
+	ck_assert_uint_eq(asked(), 5);
+	ck_assert_int_eq(rig_read(&r, at.seg, at.first + 2, 0, got, 65536), 0);
+	ck_assert_uint_eq(asked(), 5);
+	rig_down(&r);
+	rig_wipe_cache(&r);
+	rig_up(&r, 0);
+	rig_start(&r);
+	count_gets();
+	ck_assert_int_eq(rig_read(&r, at.seg, at.first, 0, got, 16 * 65536), 0);
+	ck_assert_uint_eq(asked(), 4);
+	rig_check_all(&r);
+	ck_assert_uint_eq(asked(), 4);
+	free(got);
+}
+END_TEST
+
+/* Where bandwidth is limited there is no request too many, and none that takes longer than about a
+ * second; readers get their bytes although all of them together take longer than the time that one
+ * has. */
+START_TEST(test_limited)
+{
+	enum { RATE = 400000 };
+	uint8_t *got = malloc(16 * 65536);
+
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	r.timeout = NS_PER_S;
+	r.bandwidth = bandwidth_create(0, RATE);
+	rig_up(&r, 1);
+	rig_start(&r);
+	one_cold_segment();
+	struct seg_loc at = r.pieces[0].loc;
+	int64_t begun = clock_mono_ns();
+	ck_assert_int_eq(rig_read(&r, at.seg, at.first, 0, got, 16 * 65536), 0);
+	/* 1 MiB: three pieces or a little more, of k requests each */
+	ck_assert_uint_ge(asked(), 12);
+	ck_assert_uint_le(asked(), 16);
+	ck_assert_int_ge(clock_mono_ns() - begun, 1500 * NS_PER_MS);
+	for (int i = 0; i < r.n; i++) {
+		struct health_info h;
+
+		/* The queue is ours: no backend is slow for it. */
+		health_get(r.health[i], &h);
+		ck_assert_int_lt(h.latency_get, NS_PER_S / 4);
+	}
+	rig_check_all(&r);
+	free(got);
+	rig_down(&r);
+	bandwidth_destroy(r.bandwidth);
+	r.bandwidth = NULL;
+}
+END_TEST
+
+/* Eight segments wait, and every put hangs. Returns how many are on their way at the first backend.
+ */
+static unsigned puts_at_once(unsigned expected)
+{
+	struct fault_rule *rule = &r.rule[0][0];
+
+	for (int i = 0; i < r.n; i++)
+		rig_fault(&r, i, FAULT_HANG, 0);
+	for (int i = 0; i < 8; i++) {
+		ck_assert_int_eq(rig_append(&r, 65536, 100 + (uint64_t)i), 0);
+		segstore_flush(r.st);
+	}
+	ck_assert_int_eq(rig_commit(&r), 0);
+	WAIT_FOR(__atomic_load_n(&rule->fired, __ATOMIC_RELAXED) >= expected);
+	ck_assert_int_eq(rig_commit(&r), 0); /* whatever else would start, starts */
+	ck_assert_int_eq(rig_commit(&r), 0);
+	return (unsigned)__atomic_load_n(&rule->fired, __ATOMIC_RELAXED);
+}
+
+/* Two segments are uploaded at once; four where the last one showed that the way is fast. */
+START_TEST(test_uploads_at_once)
+{
+	int fast = _i;
+
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	if (fast) {
+		/* Big, so that what goes by for other reasons does not count. */
+		for (int i = 0; i < 100; i++)
+			ck_assert_int_eq(rig_append(&r, 65536, (uint64_t)i), 0);
+		rig_sync_all(&r, SEG_DISPERSED);
+	}
+	ck_assert_uint_eq(puts_at_once(fast ? 4 : 2), fast ? 4 : 2);
+	rig_down(&r);
+}
+END_TEST
+
 /* The cap: what is dispersed is evicted, what is not fills up to ENOSPC. */
 START_TEST(test_cap)
 {
@@ -421,6 +558,10 @@ int main(void)
 	ADD(test_upload_3_0);
 	ADD(test_upload_5_3);
 	ADD(test_any_m_gone);
+	ADD(test_requests);
+	ADD(test_limited);
+	if (!only || strstr("test_uploads_at_once", only))
+		tcase_add_loop_test(c, test_uploads_at_once, 0, 2);
 	ADD(test_cap);
 	ADD(test_drop);
 	ADD(test_threads);

@@ -465,6 +465,58 @@ START_TEST(test_pressure)
 }
 END_TEST
 
+/* With a backend away for long writing goes on beyond the cap: what the others have makes room. */
+START_TEST(test_goes_on)
+{
+	struct segstore_state s;
+	int rc = 0;
+
+	rig_init(&r, 2, 2);
+	r.cap = 4 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	rig_fault(&r, 3, FAULT_RESULT, -ENODEV);
+	for (int round = 0; round < 5; round++) { /* 8 MB in all, and room for 4 MiB */
+		for (int i = 0; i < 16; i++) {
+			rc = rig_append(&r, 100000, (uint64_t)(round * 16 + i));
+			ck_assert_msg(!rc, "append %d of round %d: %s", i, round, strerror(-rc));
+		}
+		rig_sync_all(&r, SEG_STORED);
+		WAIT_FOR((rig_commit(&r), segstore_state(r.st, &s),
+			  s.staged_bytes + s.cached_bytes <= r.cap && s.yield_bytes));
+	}
+	rig_no_fault(&r, 3);
+	rig_sync_all(&r, SEG_DISPERSED);
+	segstore_state(r.st, &s);
+	ck_assert_uint_eq(s.yield_bytes, 0);
+	rig_check_all(&r);
+}
+END_TEST
+
+/* Whoever waits for the backends while nothing can be committed any more is told so. */
+START_TEST(test_commits_fail)
+{
+	rig_init(&r, 2, 2);
+	rig_up(&r, 1);
+	ck_assert_int_eq(rig_append(&r, 100000, 1), 0);
+	segstore_flush(r.st);
+	ck_assert_int_eq(rig_commit(&r), 0);
+	/* Its row is committed, its set id cannot be. */
+	atomic_store(&r.no_commit, -EIO);
+	rig_start(&r);
+	int64_t begin = clock_mono_ns();
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STORED, begin + 60 * NS_PER_S), -EIO);
+	ck_assert_int_eq(rig_append(&r, 100000, 2), 0);
+	segstore_flush(r.st);
+	/* Not even its row is. */
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STAGED, begin + 60 * NS_PER_S), -EIO);
+	ck_assert_int_lt(clock_mono_ns() - begin, 50 * NS_PER_S);
+	atomic_store(&r.no_commit, 0);
+	rig_sync_all(&r, SEG_DISPERSED);
+	rig_check_all(&r);
+}
+END_TEST
+
 #define ADD(t)                                                                                     \
 	if (!only || strstr(#t, only))                                                             \
 	tcase_add_test(c, t)
@@ -491,6 +543,8 @@ int main(void)
 	ADD(test_hang);
 	ADD(test_local_damage);
 	ADD(test_pressure);
+	ADD(test_goes_on);
+	ADD(test_commits_fail);
 	suite_add_tcase(s, c);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

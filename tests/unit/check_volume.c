@@ -489,6 +489,31 @@ START_TEST(append_fails)
 }
 END_TEST
 
+/* Bytes that find no room are no reason to refuse the commit that uploads wait for, and their fsync
+ * says so; the end of the mount does not wait for room for ever. */
+START_TEST(no_room_at_the_end)
+{
+	struct wait w;
+	uint64_t a;
+
+	vopts.commit_interval = 60 * NS_PER_S;
+	up();
+	log_open("/dev/null", 0);
+	a = do_create(1, "a");
+	fake_fail_append(st, -ENOSPC, -1);
+	ck_ok(do_write(a, 0, "hello", 5));
+	wait_init(&w);
+	volume_commit_rows(v, wait_done, &w);
+	ck_ok(wait_for(&w, -EINPROGRESS));
+	wait_init(&w);
+	volume_commit_async(v, wait_done, &w);
+	ck_err(wait_for(&w, -EINPROGRESS), ENOSPC);
+	ck_err(do_fsync(a), ENOSPC);
+	volume_down(-ENOSPC);
+	down();
+}
+END_TEST
+
 /* Nothing can be sealed for long: small writes are taken into memory up to a limit only. */
 START_TEST(memory_is_bounded)
 {
@@ -621,6 +646,10 @@ START_TEST(fetch_fails_and_cancels)
 	fake_remote(st, 1, 0, -ETIMEDOUT);
 	ck_err(do_read(a, 0, back, 5, &got), ETIMEDOUT);
 	ck_assert_uint_eq(got, 0);
+	/* The kernel's second try, right behind it, is not another wait; a later one is. */
+	fake_remote(st, 1, 0, 0);
+	ck_err(volume_read(v, a, 0, back, 5, &got, &op, wait_done, &w), ETIMEDOUT);
+	eventually(do_read(a, 0, back, 5, &got) == 0);
 	fake_remote(st, 1, 50 * NS_PER_MS, 0);
 	wait_init(&w);
 	rc = volume_read(v, a, 0, back, 5, &got, &op, wait_done, &w);
@@ -630,6 +659,34 @@ START_TEST(fetch_fails_and_cancels)
 	fake_remote(st, 1, 0, 0);
 	ck_ok(do_read(a, 0, back, 5, &got));
 	ck_assert_int_eq(memcmp(back, "hello", 5), 0);
+	down();
+}
+END_TEST
+
+/* What lies in another order in its segment than in the file, for several threads wrote it, is
+ * asked for in few pieces, and early. */
+START_TEST(reads_ahead)
+{
+	const size_t piece = 64 << 10, pieces = 64;
+	AUTO_FREE uint8_t *buf = calloc(1, 64 << 10);
+	struct fake_stats s;
+	uint64_t a;
+	size_t got;
+
+	fopts.segment_size = 64 << 20;
+	up();
+	a = do_create(1, "a");
+	for (size_t k = 0; k < pieces; k++)
+		ck_ok(do_write(a, (k ^ 1) * piece, buf, piece));
+	ck_ok(do_fsync(a));
+	fake_remote(st, 1, 0, 0);
+	for (size_t k = 0; k < pieces / 4; k++) {
+		ck_ok(do_read(a, k * piece, buf, piece, &got));
+		ck_assert_uint_eq(got, piece);
+	}
+	fake_stats(st, &s);
+	ck_assert_uint_ge(s.prefetches, 1);
+	ck_assert_uint_le(s.prefetches, 4); /* of 56 pieces */
 	down();
 }
 END_TEST
@@ -698,11 +755,13 @@ int main(void)
 	tcase_add_test(t, sparse);
 	tcase_add_test(t, changes_in_flight);
 	tcase_add_test(t, append_fails);
+	tcase_add_test(t, no_room_at_the_end);
 	tcase_add_test(t, memory_is_bounded);
 	tcase_add_test(t, sync_fails_with_enospc);
 	tcase_add_test(t, io_error_is_sticky);
 	tcase_add_loop_test(t, failure_commits_nothing, 0, 2);
 	tcase_add_test(t, fetch_fails_and_cancels);
+	tcase_add_test(t, reads_ahead);
 	tcase_add_test(t, cloud_fsync);
 	tcase_add_test(t, state_and_where);
 	suite_add_tcase(s, t);

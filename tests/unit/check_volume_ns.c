@@ -196,6 +196,50 @@ START_TEST(huge_removal)
 }
 END_TEST
 
+/* No memory in the middle of a rename: all of it or nothing, and when the first half cannot be
+ * taken back, none of it is ever committed. */
+START_TEST(half_a_rename)
+{
+	static const struct {
+		const char *name, *to;
+		unsigned flags;
+	} cases[] = { { "a", "b", RENAME_EXCHANGE }, { "a", "b", 0 }, { "a", "new", 0 } };
+	uint64_t a, b, ino;
+
+	vopts.commit_interval = 60 * NS_PER_S;
+	up();
+	log_open("/dev/null", 0);
+	a = do_create(1, "a");
+	b = do_create(1, "b");
+	ck_ok(do_fsync(0));
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		failpoint_load("meta.reserve=ENOMEM@2");
+		ck_err(do_rename(1, cases[i].name, 1, cases[i].to, cases[i].flags), ENOMEM);
+		ck_assert_uint_ge(failpoint_count("meta.reserve"), 2);
+		failpoint_load("");
+		ck_ok(do_lookup(1, "a", &ino));
+		ck_assert_uint_eq(ino, a);
+		ck_ok(do_lookup(1, "b", &ino));
+		ck_assert_uint_eq(ino, b);
+		ck_err(do_lookup(1, "new", &ino), ENOENT);
+	}
+	ck_ok(do_fsync(0));
+	failpoint_load("meta.reserve=ENOMEM@2*0");
+	ck_err(do_rename(1, "a", 1, "b", 0), ENOMEM);
+	failpoint_load("");
+	ck_err(volume_failed(v), EIO);
+	volume_down(-EIO);
+	meta_close(m);
+	meta_up(0);
+	ck_assert_int_eq(fake_destroy(st), 0);
+	st = NULL;
+	volume_up();
+	ck_ok(do_lookup(1, "b", &ino));
+	ck_assert_uint_eq(ino, b);
+	down();
+}
+END_TEST
+
 START_TEST(renames)
 {
 	uint64_t d, e, f, g, ino;
@@ -625,6 +669,7 @@ int main(void)
 	tcase_add_test(t, links);
 	tcase_add_test(t, open_orphans);
 	tcase_add_test(t, huge_removal);
+	tcase_add_test(t, half_a_rename);
 	tcase_add_test(t, renames);
 	tcase_add_test(t, listing);
 	tcase_add_test(t, attributes);

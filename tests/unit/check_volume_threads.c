@@ -231,6 +231,42 @@ START_TEST(stop_under_load)
 }
 END_TEST
 
+/* Clouds that accept everything and answer nothing: each fsync ends by its own deadline, however
+ * many wait before it, and the end of the mount ends all. */
+START_TEST(fsync_of_hanging_clouds)
+{
+	struct wait w[3];
+	uint64_t a;
+	int64_t begun[3];
+
+	vopts.fsync_cloud = 1;
+	vopts.fsync_timeout = NS_PER_S;
+	up();
+	fake_uploads_hang(st, 1);
+	a = do_create(1, "a");
+	for (int k = 0; k < 3; k++) {
+		ck_ok(do_write(a, 0, "x", 1));
+		wait_init(&w[k]);
+		begun[k] = clock_mono_ns();
+		ck_assert_int_eq(volume_fsync(v, a, 0, wait_done, &w[k]), -EINPROGRESS);
+		usleep(300000); /* a commit, and so a wait, of its own */
+	}
+	for (int k = 0; k < 3; k++) {
+		ck_assert_int_eq(wait_for(&w[k], -EINPROGRESS), -ETIMEDOUT);
+		ck_assert_int_lt(clock_mono_ns() - begun[k], 3 * NS_PER_S / 2);
+	}
+	wait_init(&w[0]);
+	begun[0] = clock_mono_ns();
+	ck_assert_int_eq(volume_fsync(v, a, 0, wait_done, &w[0]), -EINPROGRESS);
+	usleep(100000);
+	volume_end_waits(v);
+	ck_assert_int_eq(wait_for(&w[0], -EINPROGRESS), -EINTR);
+	ck_assert_int_lt(clock_mono_ns() - begun[0], NS_PER_S * 9 / 10);
+	fake_present(st, SEG_STORED, 0);
+	down();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("volume threads");
@@ -242,6 +278,7 @@ int main(void)
 	tcase_add_test(t, local);
 	tcase_add_test(t, remote);
 	tcase_add_test(t, stop_under_load);
+	tcase_add_test(t, fsync_of_hanging_clouds);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);

@@ -79,6 +79,32 @@ static void check_due(void *arg)
 	atomic_fetch_add(&ran, 1);
 }
 
+static atomic_int no_memory;
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n)
+{
+	return atomic_load(&no_memory) ? NULL : __real_malloc(n);
+}
+
+/* Jobs have their place without memory too, and more than once. */
+START_TEST(workq_without_memory)
+{
+	pool = workq_create("pool", 2);
+	atomic_store(&no_memory, 1);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < 50; i++)
+			workq_submit(pool, chain, (void *)(intptr_t)0);
+		for (int i = 0; i < 50; i++)
+			workq_submit_at(pool, clock_mono_ns() + i, chain, (void *)(intptr_t)0);
+		workq_drain(pool);
+	}
+	atomic_store(&no_memory, 0);
+	ck_assert_int_eq(atomic_load(&ran), 2000);
+	workq_destroy(pool);
+}
+END_TEST
+
 START_TEST(workq_delays)
 {
 	struct due due[300];
@@ -241,6 +267,27 @@ START_TEST(failpoint_two_on_one_name)
 }
 END_TEST
 
+START_TEST(failpoint_says_what_fired)
+{
+	char path[] = "/tmp/check_workq.XXXXXX", text[64] = "";
+	int fd = mkstemp(path);
+
+	ck_assert_int_ge(fd, 0);
+	setenv("SKYFLOK_FAIL_LOG", path, 1);
+	failpoint_load("a=EIO@2,b=EIO*2,c=EIO");
+	unsetenv("SKYFLOK_FAIL_LOG");
+	for (int i = 0; i < 3; i++) {
+		(void)failpoint("a");
+		(void)failpoint("b");
+	}
+	failpoint_load("");
+	ck_assert_int_eq((int)read(fd, text, sizeof(text) - 1), 6);
+	ck_assert_str_eq(text, "b\na\nb\n");
+	close(fd);
+	unlink(path);
+}
+END_TEST
+
 static const char *bad_spec;
 
 static void load_bad(void)
@@ -288,6 +335,7 @@ int main(void)
 	const TTest *const tests[] = {
 		workq_runs_in_order,
 		workq_drain_waits_for_jobs_of_jobs,
+		workq_without_memory,
 		workq_delays,
 		workq_delayed_by_due_time,
 		workq_destroy_runs_delayed_at_once,
@@ -295,6 +343,7 @@ int main(void)
 		workq_blocks_signals,
 		failpoint_counts_down_then_fires,
 		failpoint_two_on_one_name,
+		failpoint_says_what_fired,
 		failpoint_malformed_ends_the_program,
 		failpoint_crash_is_sigkill,
 	};

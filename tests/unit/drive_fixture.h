@@ -94,12 +94,13 @@ static inline int fixture_create(struct err *e)
 {
 	struct create_opts o = fixture_opts();
 	struct secret s = fixture_secret("first");
+	struct create_report r;
 	struct config c;
 	int rc = create_check(&paths, &o, &c, e);
 
 	if (rc)
 		return rc;
-	rc = create_drive(&paths, &o, &c, &s, e);
+	rc = create_drive(&paths, &o, &c, &s, &r, e);
 	config_release(&c);
 	return rc;
 }

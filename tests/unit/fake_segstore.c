@@ -70,6 +70,7 @@ struct segstore {
 	void (*room_fn)(void *);
 	void *room_arg;
 	enum seg_level level;
+	int uploads_hang;
 	uint32_t present;
 	struct fake_stats s;
 };
@@ -254,8 +255,8 @@ static struct fake_seg *open_seg(struct segstore *st, struct seg_lane *lane)
 	return g;
 }
 
-int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
-		    int n, struct seg_loc *loc)
+static int append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces, int n,
+		  uint64_t cap, struct seg_loc *loc)
 {
 	SCOPE_LOCK(&st->lock);
 	struct fake_seg *g;
@@ -268,7 +269,7 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 		return rc;
 	if (n < 1 || n > 64)
 		abort();
-	if (st->o.cap && st->s.staged + bytes > st->o.cap)
+	if (cap && st->s.staged + bytes > cap)
 		return -ENOSPC;
 	g = open_seg(st, lane);
 	if (g->synced == g->n)
@@ -279,6 +280,18 @@ int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg
 	st->s.appends++, st->s.extents += (uint64_t)n, st->s.bytes += bytes, st->s.staged += bytes;
 	g->refs++, st->s.refs++;
 	return 0;
+}
+
+int segstore_append(struct segstore *st, struct seg_lane *lane, const struct seg_piece *pieces,
+		    int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, st->o.cap, loc);
+}
+
+int segstore_append_accepted(struct segstore *st, struct seg_lane *lane,
+			     const struct seg_piece *pieces, int n, struct seg_loc *loc)
+{
+	return append(st, lane, pieces, n, 0, loc);
 }
 
 struct seg_lane *segstore_lane_take(struct segstore *st)
@@ -435,7 +448,7 @@ int segstore_read(struct segstore *st, uint32_t seg, uint32_t first, uint64_t sk
 	if (g->dropped || g->refs <= 0)
 		abort(); /* named without a reference, or after it went */
 	if (st->remote && !g->pinned && g->synced == g->n) {
-		*miss = (struct seg_miss){ seg, first, 1 };
+		*miss = (struct seg_miss){ .seg = seg, .first = first, .count = 1 };
 		return -EAGAIN;
 	}
 	for (; len; first++) {
@@ -468,6 +481,17 @@ static void run_fetch(void *arg)
 		f->seg = NULL;
 	pthread_mutex_unlock(&st->lock);
 	f->done(f->arg, rc);
+}
+
+int segstore_limited(struct segstore *st)
+{
+	return 0;
+}
+
+int64_t segstore_deadline(const struct segstore *st)
+{
+	(void)st;
+	return clock_mono_ns() + 30 * NS_PER_S;
 }
 
 struct seg_fetch *segstore_fetch(struct segstore *st, const struct seg_miss *miss,
@@ -530,7 +554,6 @@ void segstore_state(struct segstore *st, struct segstore_state *out)
 	SCOPE_LOCK(&st->lock);
 
 	*out = (struct segstore_state){ .staged_bytes = st->s.staged,
-					.held_bytes = st->s.staged,
 					.cap = st->o.cap,
 					.room = st->o.cap };
 }
@@ -555,6 +578,33 @@ void segstore_flush(struct segstore *st)
 	if (st->common)
 		seg_at(st, st->common)->open = 0;
 	st->common = 0;
+}
+
+void segstore_wait_begin(struct segstore *st, struct seg_wait *w, enum seg_level level,
+			 int64_t deadline)
+{
+	(void)st;
+	*w = (struct seg_wait){ .level = level, .deadline = deadline };
+}
+
+int segstore_wait_look(struct segstore *st, struct seg_wait *w)
+{
+	SCOPE_LOCK(&st->lock);
+
+	if (st->level >= w->level)
+		return 0;
+	if (w->deadline && clock_mono_ns() >= w->deadline)
+		return -ETIMEDOUT;
+	return st->uploads_hang ? -EAGAIN : -EIO;
+}
+
+void segstore_wait_sleep(struct segstore *st, int64_t until)
+{
+	int64_t now = clock_mono_ns();
+	struct timespec ts = timespec_of(until > now ? until - now : 0);
+
+	(void)st;
+	nanosleep(&ts, NULL);
 }
 
 int segstore_wait(struct segstore *st, enum seg_level level, int64_t deadline)
@@ -604,6 +654,13 @@ void fake_give_room(struct segstore *st)
 	pthread_mutex_unlock(&st->lock);
 	if (fn)
 		fn(st->room_arg);
+}
+
+void fake_uploads_hang(struct segstore *st, int on)
+{
+	SCOPE_LOCK(&st->lock);
+
+	st->uploads_hang = on;
 }
 
 void fake_present(struct segstore *st, enum seg_level level, uint32_t present)

@@ -26,6 +26,8 @@ void fake_remote(struct segstore *st, int on, int64_t delay_ns, int result);
 void fake_unsynced(struct segstore *st, uint64_t bytes);
 void fake_give_room(struct segstore *st);
 void fake_present(struct segstore *st, enum seg_level level, uint32_t present);
+/* What is below the level asked for: uploads go on without an end, instead of failing. */
+void fake_uploads_hang(struct segstore *st, int on);
 
 struct fake_stats {
 	uint64_t appends, extents, bytes, syncs, reads, fetches, prefetches, segments, dropped,

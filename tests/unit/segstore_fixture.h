@@ -49,6 +49,7 @@ struct rig {
 	struct mem_store *store[N_MAX]; /* survive a reopening */
 	struct fault_rule rule[N_MAX][2];
 	struct backend *fault[N_MAX], *health[N_MAX];
+	struct bandwidth *bandwidth;
 	struct keyring *keys;
 	uint8_t drive[16];
 	struct meta *meta;
@@ -57,7 +58,8 @@ struct rig {
 	struct piece *pieces;
 	int npieces;
 	int commits;
-	atomic_int ready; /* st is valid for callbacks */
+	atomic_int no_commit; /* an error for every commit */
+	atomic_int ready;     /* st is valid for callbacks */
 };
 
 static inline void fill(uint8_t *p, size_t n, uint64_t seed)
@@ -94,7 +96,9 @@ static inline int rig_commit(struct rig *r)
 {
 	pthread_mutex_lock(&r->lock);
 	int n = r->npieces;
-	int rc = segstore_sync(r->st);
+	int rc = atomic_load(&r->no_commit);
+	if (!rc)
+		rc = segstore_sync(r->st);
 	if (!rc) {
 		meta_lock(r->meta);
 		rc = segstore_write_rows(r->st);
@@ -155,6 +159,7 @@ static inline struct segstore_opts rig_opts(struct rig *r)
 				       .segment_size = r->segment_size,
 				       .compress = r->compress,
 				       .backends = r->health,
+				       .bandwidth = r->bandwidth,
 				       .cache_cap = r->cap,
 				       .quorum = r->quorum,
 				       .heal_rate = r->heal_rate,
@@ -166,24 +171,40 @@ static inline struct segstore_opts rig_opts(struct rig *r)
 }
 
 /* Opens database and store on what is there. */
-static inline void rig_up(struct rig *r, int create)
+/* What segstore_open says; all is closed again when it is an error. */
+static inline int rig_try_up(struct rig *r, int create, struct err *e)
 {
 	struct meta_opts mo = { .drive = r->drive, .create = create, .root_mode = 0755 };
-	struct err e = { 0 };
 
-	int rc = meta_open(rig_path(r, "drive.db"), &mo, &r->meta, &e);
-	ck_assert_msg(!rc, "meta_open: %s", err_text(&e, rc));
+	int rc = meta_open(rig_path(r, "drive.db"), &mo, &r->meta, e);
+	ck_assert_msg(!rc, "meta_open: %s", err_text(e, rc));
 	for (int i = 0; i < r->n; i++) {
 		struct backend *b = mem_open(r->store[i], 1, 0);
 		r->fault[i] = layer_fault(b, NULL, 0);
-		r->health[i] = layer_health(r->fault[i], rig_changed, r);
+		b = r->bandwidth ? layer_limit(r->fault[i], 0, r->bandwidth) : r->fault[i];
+		r->health[i] = layer_health(b, rig_changed, r);
 		ck_assert_ptr_nonnull(r->health[i]);
 		snprintf(r->health[i]->name, sizeof(r->health[i]->name), "cloud%d", i);
 	}
 	struct segstore_opts o = rig_opts(r);
-	rc = segstore_open(&o, &r->st, &e);
+	rc = segstore_open(&o, &r->st, e);
+	if (!rc) {
+		atomic_store(&r->ready, 1);
+		return 0;
+	}
+	for (int i = 0; i < r->n; i++)
+		backend_destroy(r->health[i]);
+	ck_assert_int_eq(meta_close(r->meta), 0);
+	r->st = NULL, r->meta = NULL;
+	return rc;
+}
+
+static inline void rig_up(struct rig *r, int create)
+{
+	struct err e = { 0 };
+
+	int rc = rig_try_up(r, create, &e);
 	ck_assert_msg(!rc, "segstore_open: %s", err_text(&e, rc));
-	atomic_store(&r->ready, 1);
 }
 
 static inline void rig_start(struct rig *r)
