@@ -377,6 +377,8 @@ def main():
     if len(points) < 50:
         sys.exit(f"only {len(points)} failpoints found in the source")
     run = Run(int(e["SEED"]))
+    if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == os.stat(run.d.scratch).st_dev:
+        ELSEWHERE["cache.copied"] = "needs a second filesystem, at /dev/shm"
     run.d.mount("no_writeback")
     run.d.make_base(run.seed)
     run.d.umount()

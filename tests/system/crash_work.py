@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """crash_work.py MOUNT JOURNAL SEED ROUND [COUNT]: a seeded mix of operations in MOUNT/w<ROUND>, with the journal JOURNAL.<ROUND>, for crash_check.py. Every operation stands in a journal outside the drive before it is tried ("T number operation") and after it was
 acknowledged ("A number result"), or refused ("E number errno"); "K" is written before the daemon is killed, "B" when a read showed what it must not."""
-import ctypes, errno, fcntl, json, mmap, os, random, signal, subprocess, sys, threading, time
+import ctypes, errno, fcntl, json, mmap, os, random, select, signal, subprocess, sys, threading
 
 from crash_model import EXCHANGE, KEEP, NOREPLACE, PUNCH, ZERO, Model, data
 
 PAGE = 4096
 SIZE_MAX = 2 << 20
 HANDLES_MAX = 6
+IN_CREATE = 0x100
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -252,7 +253,7 @@ class Generator:
         elif kind < .7 and n.xattrs:
             yield ["rmx", p, self.r.choice(sorted(n.xattrs))]
         else:
-            yield ["chmod", p, self.r.choice((0o700, 0o750, 0o755)) if n.kind == "d" else self.r.choice((0o600, 0o660, 0o444))]
+            yield ["chmod", p, self.r.choice((0o700, 0o750, 0o755)) if n.kind == "d" else self.r.choice((0o600, 0o660, 0o604))]
 
     def sync(self):
         h = self.own()
@@ -397,7 +398,7 @@ class Executor:
 
 def run(folder, base_folder, base, journal, seed, round, with_cache, durable, count, kill=None, push=None):
     """Works until all is done, or an operation fails. kill: (number of the operation, seconds after its beginning, pid of the
-    daemon, or a command that takes the disk from under it, folder or None: not before something is in that folder, if that is within a second) or None.
+    daemon, or a command that takes the disk from under it, folder or None: not before something is made in that folder, if that is within a second) or None.
     push: (number of the operation, command that has everything uploaded) or None: begun then, and not waited for.
     fsync that fails ends nothing without the kernel's cache: what it would have acknowledged is only not acknowledged."""
     os.umask(0)
@@ -410,9 +411,11 @@ def run(folder, base_folder, base, journal, seed, round, with_cache, durable, co
         os.write(fd, (" ".join(str(w) for w in words) + "\n").encode())
 
     def shoot():
-        end = time.monotonic() + 1
-        while kill[3] and time.monotonic() < end and not os.listdir(kill[3]):
-            time.sleep(.001)
+        if kill[3]:
+            watch = libc.inotify_init1(os.O_CLOEXEC)
+            libc.inotify_add_watch(watch, kill[3].encode(), IN_CREATE)
+            select.select([watch], [], [], 1)
+            os.close(watch)
         say("K")
         if isinstance(kill[2], list):
             subprocess.run(kill[2], check=True)
