@@ -18,7 +18,7 @@ TEST_JOBS ?= 2
 export TEST_JOBS
 SANITIZED_TESTS ?= cmd dispersal posix kill
 # What has threads of its own, and a mount.
-TSAN_UNIT ?= check_workq check_backends check_layers check_file check_fanout check_meta_crash check_volume_threads check_segstore check_control
+TSAN_UNIT ?= check_workq check_backends check_layers check_file check_fanout check_hedge check_meta_crash check_volume_threads check_segstore check_control
 TSAN_TESTS ?= cmd
 
 .NOTPARALLEL: # ninja is parallel enough; packages come before the build
