@@ -413,7 +413,7 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	bufpool_put(st->buffers, shard);
+	free(shard);
 	if (push) {
 		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);
