@@ -34,6 +34,7 @@ struct xfer {
 	int heal;          /* nobody reads what it fetches; by lock until it runs */
 	struct list parts; /* who waits */
 	uint8_t *bytes;    /* file layout; valid once done */
+	uint64_t memory;   /* by lock: counts in fetch_bytes */
 
 	/* For the network; freed when it and the completion have ended. */
 	int net;  /* by lock: of these two */
@@ -214,7 +215,6 @@ static int net_prepare(struct xfer *x)
 	uint32_t suspect = s->suspect;
 	int busy = st->fg_running > SEG_QUEUE_LONG;
 	pthread_mutex_unlock(&st->lock);
-	x->bytes = malloc(x->len);
 	g->len = segio_slots(s->body->ext + x->first, x->count, s->k);
 	uint64_t offset = SHARD_HEADER_LEN + segio_slots(s->body->ext, x->first, s->k);
 	for (int i = 0; i < st->n; i++) {
@@ -222,7 +222,7 @@ static int net_prepare(struct xfer *x)
 		x->key[i] = x->keys[i];
 		g->offset[i] = offset;
 		g->buf[i] = g->skip >> i & 1 ? NULL : malloc(g->len);
-		if (!x->bytes || (!g->buf[i] && !(g->skip >> i & 1)))
+		if (!g->buf[i] && !(g->skip >> i & 1))
 			return -ENOMEM;
 	}
 	struct seg_haste haste = {
@@ -280,20 +280,15 @@ static void xfer_start(struct xfer *x)
 	pthread_mutex_unlock(&st->lock);
 }
 
-/* Memory of one that runs: what comes in, and what is put together. */
-static uint64_t xfer_memory(const struct xfer *x)
-{
-	return 2 * (uint64_t)x->len;
-}
-
 /* Out of its queue; the next thing is xfer_start. */
 static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
 {
 	struct xfer *x = list_entry(l, struct xfer, queue);
 
 	list_remove(l);
-	st->fetch_bytes += xfer_memory(x);
-	st->heal_fetch_bytes += x->heal ? xfer_memory(x) : 0;
+	x->memory = x->len; /* what comes in */
+	st->fetch_bytes += x->memory;
+	st->heal_fetch_bytes += x->heal ? x->memory : 0;
 	/* Its readers were killed meanwhile: it asks nobody, and nobody may join it. */
 	x->abandoned = !x->background && list_empty(&x->parts);
 	if (x->abandoned)
@@ -303,7 +298,7 @@ static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
 
 static int fits(const struct list *l, uint64_t used, uint64_t max)
 {
-	return !used || used + xfer_memory(list_entry(l, struct xfer, queue)) <= max;
+	return !used || used + list_entry(l, struct xfer, queue)->len <= max;
 }
 
 /* Who is waited for goes first, oldest first: so none waits here longer than its deadline, for
@@ -368,11 +363,25 @@ static int assemble(struct xfer *x, size_t at, uint32_t f, uint8_t *sealed)
 	return rc;
 }
 
+/* What is put together has memory from here on only: most of its time a transfer waits for the
+ * network, and there are no more threads here than FETCH_THREADS. */
+static int bytes_make(struct xfer *x)
+{
+	x->bytes = malloc(x->len);
+	if (!x->bytes)
+		return -ENOMEM;
+	SCOPE_LOCK(&x->st->lock);
+	x->memory += x->len;
+	x->st->fetch_bytes += x->len;
+	x->st->heal_fetch_bytes += x->heal ? x->len : 0;
+	return 0;
+}
+
 static int decode(struct xfer *x)
 {
 	struct seg *s = x->seg;
 	size_t at = 0;
-	int rc = 0;
+	int rc = bytes_make(x);
 
 	for (uint32_t e = x->first; !rc && e < x->first + x->count; e++) {
 		const struct seg_ext *ext = &s->body->ext[e];
@@ -406,8 +415,8 @@ static void net_end(struct segstore *st, struct xfer *x)
 	pthread_mutex_lock(&st->lock);
 	if (--x->net == 0) {
 		xfer_free_net(x);
-		st->fetch_bytes -= xfer_memory(x);
-		st->heal_fetch_bytes -= x->heal ? xfer_memory(x) : 0;
+		st->fetch_bytes -= x->memory;
+		st->heal_fetch_bytes -= x->heal ? x->memory : 0;
 		st->jobs--;
 	}
 	/* The store may be gone once its last job has ended. */

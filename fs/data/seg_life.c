@@ -33,8 +33,10 @@ static struct seg_limits limits_of(uint64_t memory)
 	return (struct seg_limits){
 		.unsynced = m / 3,
 		.unsynced_go = MAX(m / 18, 1u << 20),
-		.resident = m / 6,
-		.upload = m / 4,
+		.resident = m / 12,
+		/* A segment of 16 MiB, coded 4 + 2, and half of the next one: its shards are made
+		 * while those of the first are on their way. */
+		.upload = m * 5 / 12,
 		.fetch = m / 4,
 		.plain = m / 12,
 		.bodies = (int)MIN(MAX(m >> 20, 8u), 4096u),
