@@ -360,7 +360,7 @@ static void mount_with(struct session_opts *o)
 	wait_until(5000, is_inited, "INIT");
 }
 
-static char mnt_prefix[64];
+static char mnt_prefix[32];
 
 /* A test that failed or was killed leaves its mount, at which others would hang. */
 static void clean_up(void)
