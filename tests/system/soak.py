@@ -365,7 +365,7 @@ class Soak:
         self.start_work()
         self.calm()
         black = self.rnd.randrange(1, 3)
-        while time.time() - self.begin < t:
+        while time.time() - self.begin < t - 8:  # a campaign takes as long, and its end longer
             black -= 1
             if black == 0:
                 self.blackout()
