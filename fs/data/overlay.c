@@ -71,7 +71,7 @@ static void on_unref(void *arg, const struct piece *p)
 
 	if (p->kind == PIECE_DIRTY)
 		dbuf_unref(o->env, p->buf);
-	else if (p->kind == PIECE_SEALED)
+	else if (p->kind == PIECE_SEALED && o->env->st) /* the store may be gone at the end */
 		segstore_unref(o->env->st, p->seg);
 }
 

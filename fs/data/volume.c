@@ -141,6 +141,11 @@ int volume_stop(struct volume *v)
 	return -ENOSPC;
 }
 
+void volume_store_closed(struct volume *v)
+{
+	v->st = v->env.st = NULL;
+}
+
 void volume_destroy(struct volume *v)
 {
 	if (!v)

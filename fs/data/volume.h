@@ -60,6 +60,9 @@ int volume_stop(struct volume *v); /* -ENOSPC, -EIO: what was not synced is lost
 /* The mount ends: each fsync that waits for the clouds is answered -EINTR soon, and none waits for
  * them any more. */
 void volume_end_waits(struct volume *v);
+/* After volume_stop, when the store was closed before: what a failed commit left refers to nothing
+ * any more. */
+void volume_store_closed(struct volume *v);
 void volume_destroy(struct volume *v);
 /* Why the volume is read-only although nobody asked for that (sticky I/O error), or 0. */
 int volume_failed(struct volume *v);

@@ -49,7 +49,7 @@ struct cycle {
 
 static void snap_free(struct volume *v, struct snap *s)
 {
-	for (int k = 0; k < s->n; k++)
+	for (int k = 0; k < s->n && v->st; k++) /* the store may be gone at the end */
 		if (s->e[k].seg)
 			segstore_unref(v->st, s->e[k].seg);
 	if (s->e != &s->one)

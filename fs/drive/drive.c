@@ -392,8 +392,10 @@ int drive_close(struct drive *d, int64_t deadline)
 	__atomic_store_n(&d->wake, NULL, __ATOMIC_RELEASE);
 	if (d->segstore)
 		segstore_close(d->segstore, deadline);
-	if (d->volume)
+	if (d->volume) {
+		volume_store_closed(d->volume);
 		volume_destroy(d->volume);
+	}
 	backends_close(d->backends, d->config->n);
 	bandwidth_destroy(d->bandwidth);
 	if (d->meta) {

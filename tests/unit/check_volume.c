@@ -740,6 +740,31 @@ START_TEST(state_and_where)
 }
 END_TEST
 
+/* Whoever closes a drive whose commits failed closes the store first: what was never committed
+ * refers to it still. */
+START_TEST(store_closed_first)
+{
+	uint8_t buf[1000] = { 1 };
+	uint64_t a;
+
+	up();
+	log_open("/dev/null", 0);
+	a = do_create(1, "a");
+	ck_ok(do_write(a, 0, buf, sizeof(buf)));
+	failpoint_load("commit.rows=EIO");
+	ck_err(do_fsync(a), EIO); /* in a list that was taken */
+	failpoint_load("");
+	ck_assert_int_eq(volume_stop(v), -EIO);
+	ck_assert_int_gt(fake_destroy(st), 0);
+	volume_store_closed(v);
+	volume_destroy(v);
+	v = NULL, st = NULL;
+	meta_close(m);
+	m = NULL;
+	scratch_remove();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("volume");
@@ -759,6 +784,7 @@ int main(void)
 	tcase_add_test(t, memory_is_bounded);
 	tcase_add_test(t, sync_fails_with_enospc);
 	tcase_add_test(t, io_error_is_sticky);
+	tcase_add_test(t, store_closed_first);
 	tcase_add_loop_test(t, failure_commits_nothing, 0, 2);
 	tcase_add_test(t, fetch_fails_and_cancels);
 	tcase_add_test(t, reads_ahead);
