@@ -310,7 +310,7 @@ MODES = ("lost", "zeros", "ordered", "any", "any", "any", "all")
 
 def phases(recs, kept):
     """Where the journal begins: what is before (create, mount) is short and gets a third of the cuts."""
-    return next((i for i, r in enumerate(recs) if r.op == WRITE and r.path == os.path.join(kept, "journal")), len(recs) // 2)
+    return next((i for i, r in enumerate(recs) if r.op == WRITE and r.path.startswith(os.path.join(kept, "journal"))), len(recs) // 2)
 
 
 def serve(log, seed, count, out, kept, *roots):
