@@ -52,9 +52,9 @@ check-unit: all
 # Over real servers on loopback; "make check" runs these with the other system tests.
 check-clouds: all
 	BUILD=$(BUILD) tests/system/run clouds cloud_faults cloud_drive cloud_suite
-# Every failpoint twice and with every error, 2,000 kills and as many power cuts: about an hour. In bounds in `make check`.
+# Every failpoint twice and with every error, 2,000 kills and as many power cuts, every call on a file failing: hours. In bounds in `make check`.
 check-crash: deps-check all
-	FULL=1 ROUNDS=$(or $(ROUNDS),2000) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut
+	FULL=1 ROUNDS=$(or $(ROUNDS),2000) TEST_TIMEOUT=36000 BUILD=$(BUILD) tests/system/run failpoints kill powercut crash_states nth_fault disk_trouble
 # Ten minutes over every kind of server; a minute of it over folders and one server is in `make check`.
 check-soak: deps-check all
 	FULL=1 DURATION=$(or $(DURATION),600) TEST_TIMEOUT=7200 BUILD=$(BUILD) tests/system/run soak

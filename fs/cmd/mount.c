@@ -138,9 +138,13 @@ int mount_drive(const char *name, const char *mountpoint, struct mount_options *
 	if (rc) {
 		status = cmd_fail(&cmd_mount, rc, &e);
 	} else {
+		pid_t self = getpid();
 		struct mount_job j = { .paths = &p, .config = &c, .o = o, .mountpoint = resolved };
 
 		status = daemon_run(o->foreground, job_main, &j);
+		/* Not in the child, which comes here at its end. */
+		if (getpid() == self && !o->foreground && status == STATUS_OK)
+			mounts_announce(resolved, name);
 	}
 	config_release(&c);
 	paths_release(&p);

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +17,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/base/clock.h"
 #include "fs/base/file.h"
 #include "fs/base/scope.h"
 
 #define SOURCE_PREFIX "skyflok:"
+#define UMOUNT_HELPER "/sbin/umount." SKYFLOK_FS_TYPE
+#define UTAB          "/run/mount/utab"
+#define UTAB_MAX      (1u << 20)
+#define PROBE_LIMIT   (3 * NS_PER_S)
 
 extern char **environ;
 
@@ -219,12 +226,117 @@ int mounts_unmount(const char *path, int flags, struct err *e)
 	return err_set(e, -errno, "%s: cannot unmount: %s", path, strerror(errno));
 }
 
-/* statfs(2) always asks the daemon; stat(2) may be answered from the kernel's cache for an hour. */
+static int is_announced(const char *path)
+{
+	AUTO_FREE char *text = NULL;
+	AUTO_FREE char *entry = str_printf(" TARGET=%s ", path);
+	size_t n;
+
+	if (!entry || file_read_all(UTAB, UTAB_MAX, (uint8_t **)&text, &n))
+		return 0;
+	return memmem(text, n, entry, strlen(entry)) != NULL;
+}
+
+void mounts_announce(const char *path, const char *name)
+{
+	AUTO_FREE char *source = str_printf(SOURCE_PREFIX "%s", name);
+	char *argv[] = { "mount",      "-i",
+			 "-f",         "--no-canonicalize",
+			 "-t",         SKYFLOK_FS_TYPE,
+			 "-o",         "uhelper=" SKYFLOK_FS_TYPE,
+			 "--",         source,
+			 (char *)path, NULL };
+	posix_spawn_file_actions_t fa;
+	pid_t pid;
+	int rc;
+
+	if (geteuid() != 0 || !source || access(UMOUNT_HELPER, X_OK) || is_announced(path))
+		return;
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 2, "/dev/null", O_WRONLY, 0);
+	rc = posix_spawn(&pid, "/bin/mount", &fa, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&fa);
+	while (!rc && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* A question to a filesystem whose daemon may be stopped, or hang: then it is never answered, and
+ * the thread that asks stays behind. */
+struct probe {
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t cond;
+	int refs, answered, error;
+	char path[];
+};
+
+static void probe_unref(struct probe *p)
+{
+	int left;
+
+	pthread_mutex_lock(&p->lock);
+	left = --p->refs;
+	pthread_mutex_unlock(&p->lock);
+	if (!left)
+		free(p);
+}
+
+static void *probe_main(void *arg)
+{
+	struct probe *p = arg;
+	struct statfs sf;
+	/* It always asks the daemon; stat(2) may be answered from the kernel's cache for an hour.
+	 */
+	int error = statfs(p->path, &sf) ? errno : 0;
+
+	pthread_mutex_lock(&p->lock);
+	p->answered = 1;
+	p->error = error;
+	pthread_cond_signal(&p->cond);
+	pthread_mutex_unlock(&p->lock);
+	probe_unref(p);
+	return NULL;
+}
+
+static int probe_start(struct probe *p)
+{
+	sigset_t all, before;
+	pthread_t thread;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&thread, NULL, probe_main, p);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!rc)
+		pthread_detach(thread);
+	return rc;
+}
+
+/* No answer in time: it hangs, but is not dead. */
 static int is_dead(const char *path)
 {
-	struct statfs sf;
+	struct probe *p = calloc(1, sizeof(*p) + strlen(path) + 1);
+	int64_t limit = clock_mono_ns() + PROBE_LIMIT;
+	int error = 0;
 
-	return statfs(path, &sf) && (errno == ENOTCONN || errno == ECONNABORTED);
+	if (!p)
+		return 0;
+	memcpy(p->path, path, strlen(path) + 1);
+	pthread_mutex_init(&p->lock, NULL);
+	cond_init_mono(&p->cond);
+	p->refs = 2;
+	if (probe_start(p)) {
+		free(p);
+		return 0;
+	}
+	pthread_mutex_lock(&p->lock);
+	while (!p->answered && clock_mono_ns() < limit)
+		cond_wait_until(&p->cond, &p->lock, limit);
+	if (p->answered)
+		error = p->error;
+	pthread_mutex_unlock(&p->lock);
+	probe_unref(p);
+	return error == ENOTCONN || error == ECONNABORTED;
 }
 
 int mounts_clear_dead(const char *path, struct err *e)

@@ -32,6 +32,11 @@ char *mounts_resolve(const char *path);
 enum { MOUNTS_LAZY = 1, MOUNTS_FORCE = 2 };
 int mounts_unmount(const char *path, int flags, struct err *e);
 
+/* umount(8) looks for the helper of "fuse", the kernel's word, when it is given an absolute path,
+ * unless its own table names another one: brings it there, by mount(8). For root, and where the
+ * helper is installed; failures do not matter. Blocks for milliseconds. */
+void mounts_announce(const char *path, const char *name);
+
 /* A mount of ours whose daemon has died ("Transport endpoint is not connected"): is cleared, so
  * that the path is a folder again. 1 cleared, 0 there was none, negative errno with *e. */
 int mounts_clear_dead(const char *path, struct err *e);

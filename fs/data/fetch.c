@@ -15,6 +15,7 @@
 #define BACKGROUND_BYTES   (32u << 20)
 #define BACKGROUND_MAX     16
 #define BACKGROUND_LIMITED 2 /* where bandwidth is limited: who reads waits behind it */
+#define HEAL_PART          4 /* of the memory for transfers, what those that heal may have */
 #define SCAN_MISSES        3
 
 enum xfer_state { XFER_QUEUED, XFER_RUNNING, XFER_DONE, XFER_FAILED };
@@ -30,9 +31,10 @@ struct xfer {
 	enum xfer_state state; /* by lock, as result, refs, parts */
 	int result, refs, background, abandoned;
 	int64_t deadline;  /* 0: st->timeout from the start on */
-	int heal;          /* nobody reads what it fetches */
+	int heal;          /* nobody reads what it fetches; by lock until it runs */
 	struct list parts; /* who waits */
 	uint8_t *bytes;    /* file layout; valid once done */
+	uint64_t memory;   /* by lock: counts in fetch_bytes */
 
 	/* For the network; freed when it and the completion have ended. */
 	int net;  /* by lock: of these two */
@@ -68,7 +70,7 @@ struct seg_fetch {
 static void xfer_free_net(struct xfer *x)
 {
 	for (int i = 0; i < FANOUT_MAX; i++) {
-		bufpool_put(x->st->buffers, x->get.buf[i]);
+		free(x->get.buf[i]);
 		x->get.buf[i] = NULL;
 	}
 }
@@ -81,7 +83,7 @@ static void xfer_unref_locked(struct segstore *st, struct xfer *x)
 	list_remove(&x->queue);
 	seg_unpin_locked(st, x->seg);
 	xfer_free_net(x);
-	bufpool_put(st->buffers, x->bytes);
+	free(x->bytes);
 	free(x);
 }
 
@@ -213,15 +215,14 @@ static int net_prepare(struct xfer *x)
 	uint32_t suspect = s->suspect;
 	int busy = st->fg_running > SEG_QUEUE_LONG;
 	pthread_mutex_unlock(&st->lock);
-	x->bytes = bufpool_get(st->buffers, x->len);
 	g->len = segio_slots(s->body->ext + x->first, x->count, s->k);
 	uint64_t offset = SHARD_HEADER_LEN + segio_slots(s->body->ext, x->first, s->k);
 	for (int i = 0; i < st->n; i++) {
 		shard_key(x->keys[i], x->set, i);
 		x->key[i] = x->keys[i];
 		g->offset[i] = offset;
-		g->buf[i] = g->skip >> i & 1 ? NULL : bufpool_get(st->buffers, g->len);
-		if (!x->bytes || (!g->buf[i] && !(g->skip >> i & 1)))
+		g->buf[i] = g->skip >> i & 1 ? NULL : malloc(g->len);
+		if (!g->buf[i] && !(g->skip >> i & 1))
 			return -ENOMEM;
 	}
 	struct seg_haste haste = {
@@ -279,19 +280,15 @@ static void xfer_start(struct xfer *x)
 	pthread_mutex_unlock(&st->lock);
 }
 
-/* Memory of one that runs: what comes in, and what is put together. */
-static uint64_t xfer_memory(const struct xfer *x)
-{
-	return 2 * (uint64_t)x->len;
-}
-
 /* Out of its queue; the next thing is xfer_start. */
 static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
 {
 	struct xfer *x = list_entry(l, struct xfer, queue);
 
 	list_remove(l);
-	st->fetch_bytes += xfer_memory(x);
+	x->memory = x->len; /* what comes in */
+	st->fetch_bytes += x->memory;
+	st->heal_fetch_bytes += x->heal ? x->memory : 0;
 	/* Its readers were killed meanwhile: it asks nobody, and nobody may join it. */
 	x->abandoned = !x->background && list_empty(&x->parts);
 	if (x->abandoned)
@@ -299,17 +296,26 @@ static struct xfer *xfer_take_locked(struct segstore *st, struct list *l)
 	return x;
 }
 
+static int fits(const struct list *l, uint64_t used, uint64_t max)
+{
+	return !used || used + list_entry(l, struct xfer, queue)->len <= max;
+}
+
 /* Who is waited for goes first, oldest first: so none waits here longer than its deadline, for
- * those before it end by theirs. */
+ * those before it end by theirs. What heals has a part of the memory only: it may hold that for
+ * long, where it gives way to others or a backend hangs, and readers must not wait for it. */
 static struct xfer *xfer_next_locked(struct segstore *st)
 {
 	struct list *l = list_first(&st->waiting_xfers);
 
+	if (!l) {
+		l = list_first(&st->heal_xfers);
+		if (l && !fits(l, st->heal_fetch_bytes, st->max.fetch / HEAL_PART))
+			l = NULL;
+	}
 	if (!l && st->bg_running < background_max(st) && st->bg_bytes < BACKGROUND_BYTES)
 		l = list_first(&st->queued_xfers);
-	if (!l ||
-	    (st->fetch_bytes &&
-	     st->fetch_bytes + xfer_memory(list_entry(l, struct xfer, queue)) > st->max.fetch))
+	if (!l || !fits(l, st->fetch_bytes, st->max.fetch))
 		return NULL;
 	return xfer_take_locked(st, l);
 }
@@ -357,11 +363,25 @@ static int assemble(struct xfer *x, size_t at, uint32_t f, uint8_t *sealed)
 	return rc;
 }
 
+/* What is put together has memory from here on only: most of its time a transfer waits for the
+ * network, and there are no more threads here than FETCH_THREADS. */
+static int bytes_make(struct xfer *x)
+{
+	x->bytes = malloc(x->len);
+	if (!x->bytes)
+		return -ENOMEM;
+	SCOPE_LOCK(&x->st->lock);
+	x->memory += x->len;
+	x->st->fetch_bytes += x->len;
+	x->st->heal_fetch_bytes += x->heal ? x->len : 0;
+	return 0;
+}
+
 static int decode(struct xfer *x)
 {
 	struct seg *s = x->seg;
 	size_t at = 0;
-	int rc = 0;
+	int rc = bytes_make(x);
 
 	for (uint32_t e = x->first; !rc && e < x->first + x->count; e++) {
 		const struct seg_ext *ext = &s->body->ext[e];
@@ -395,7 +415,8 @@ static void net_end(struct segstore *st, struct xfer *x)
 	pthread_mutex_lock(&st->lock);
 	if (--x->net == 0) {
 		xfer_free_net(x);
-		st->fetch_bytes -= xfer_memory(x);
+		st->fetch_bytes -= x->memory;
+		st->heal_fetch_bytes -= x->heal ? x->memory : 0;
 		st->jobs--;
 	}
 	/* The store may be gone once its last job has ended. */
@@ -459,6 +480,7 @@ void seg_fetch_cancel_all(struct segstore *st)
 
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&st->queued_xfers, &st->waiting_xfers);
+	list_splice_back(&st->queued_xfers, &st->heal_xfers);
 	while (!list_empty(&st->queued_xfers)) {
 		x = xfer_take_locked(st, st->queued_xfers.next);
 		pthread_mutex_unlock(&st->lock);
@@ -562,9 +584,10 @@ static int plan_locked(struct segstore *st, struct seg *s, uint32_t from, uint32
 			x->deadline = f ? f->deadline : 0;
 			x->heal = heal;
 			list_push_back(fresh, &x->queue);
-		} else if (f && x->state == XFER_QUEUED && x->background &&
-			   !list_empty(&x->queue)) {
+		} else if (f && x->state == XFER_QUEUED && !list_empty(&x->queue) &&
+			   (x->background || (x->heal && !heal))) {
 			x->background = 0; /* waited for now */
+			x->heal &= heal;
 			x->deadline = f->deadline;
 			list_remove(&x->queue);
 			list_push_back(fresh, &x->queue);
@@ -595,7 +618,12 @@ static void start_all(struct segstore *st, struct list *fresh, struct list *late
 {
 	pthread_mutex_lock(&st->lock);
 	list_splice_back(&st->queued_xfers, later);
-	list_splice_back(&st->waiting_xfers, fresh);
+	list_for_each_safe (l, fresh) {
+		struct xfer *x = list_entry(l, struct xfer, queue);
+
+		list_remove(l);
+		list_push_back(x->heal ? &st->heal_xfers : &st->waiting_xfers, l);
+	}
 	pthread_mutex_unlock(&st->lock);
 	pump(st);
 }

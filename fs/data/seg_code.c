@@ -35,7 +35,7 @@ static int buffers_make(struct work *w)
 	for (int i = 0; i < st->n; i++) {
 		if (!(w->todo >> i & 1))
 			continue;
-		w->sh->p[i] = bufpool_get(st->buffers, w->sh->len);
+		w->sh->p[i] = malloc(w->sh->len);
 		if (!w->sh->p[i])
 			return -ENOMEM;
 		int rc = keyring_fragment_key(st->keys, w->s->keyno, w->s->set, w->s->id, w->s->k,
@@ -152,8 +152,8 @@ int shards_make(struct segstore *st, struct seg *s, uint32_t todo, struct shards
 	return rc;
 }
 
-void shards_release(struct segstore *st, struct shards *sh)
+void shards_release(struct shards *sh)
 {
 	for (int i = 0; i < CODE_MAX_N; i++)
-		bufpool_put(st->buffers, sh->p[i]);
+		free(sh->p[i]);
 }

@@ -1,8 +1,7 @@
 /* What the files of the segment store share. The contract is segstore.h; formats: coding/FORMAT.md.
  *
- * Locks, in order: meta lock -> segstore.lock -> plain.lock, bufpool's. segstore.lock is short and
- * never held across disk, network or the database (I7): whoever works on a segment without it holds
- * a pin.
+ * Locks, in order: meta lock -> segstore.lock -> plain.lock. segstore.lock is short and never held
+ * across disk, network or the database (I7): whoever works on a segment without it holds a pin.
  *
  * A segment in memory (seg->phase; moves through seg_set_phase only):
  *
@@ -23,7 +22,6 @@
 #include "coding/code.h"
 #include "coding/shard.h"
 #include "crypto/key.h"
-#include "fs/base/bufpool.h"
 #include "fs/base/clock.h"
 #include "fs/base/failpoint.h"
 #include "fs/base/hash.h"
@@ -345,13 +343,14 @@ struct segstore {
 	/* Fetches. */
 	struct list running_xfers, queued_xfers; /* queued: read-ahead */
 	struct list waiting_xfers;               /* somebody waits for them; they wait for memory */
-	uint64_t fetch_bytes;                    /* of those that run */
+	struct list heal_xfers;                  /* the same of those that heal: behind readers */
+	uint64_t fetch_bytes,
+	    heal_fetch_bytes; /* memory of those that run, and of those that heal */
 	int bg_running, fg_running;
 	uint64_t bg_bytes;
 	unsigned explored; /* atomic */
 	struct fanout_budget budget;
-	struct bufpool *buffers; /* for shards and for what is fetched: sealed bytes only */
-	int jobs;                /* fetch completions and the like that are under way */
+	int jobs; /* fetch completions and the like that are under way */
 
 	/* Sums, kept by seg_account. */
 	struct segstore_state sums;
@@ -505,7 +504,7 @@ struct shards {
 	uint8_t *p[CODE_MAX_N];
 };
 int shards_make(struct segstore *st, struct seg *s, uint32_t todo, struct shards *out);
-void shards_release(struct segstore *st, struct shards *sh); /* also after a failure */
+void shards_release(struct shards *sh); /* also after a failure */
 
 /* upload.c */
 void seg_upload_kick(struct segstore *st);

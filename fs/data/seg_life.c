@@ -7,8 +7,7 @@
 
 #define UPLOAD_THREADS 2
 #define FETCH_THREADS  2
-#define BUFFERS_KEPT   ((size_t)48 << 20) /* two segments of 16 MiB, coded 4 + 2 */
-#define PATIENCE       (60 * NS_PER_S)    /* for what was cancelled */
+#define PATIENCE       (60 * NS_PER_S) /* for what was cancelled */
 
 #define MEMORY_DEFAULT (96ull << 20)
 
@@ -34,8 +33,10 @@ static struct seg_limits limits_of(uint64_t memory)
 	return (struct seg_limits){
 		.unsynced = m / 3,
 		.unsynced_go = MAX(m / 18, 1u << 20),
-		.resident = m / 6,
-		.upload = m / 4,
+		.resident = m / 12,
+		/* A segment of 16 MiB, coded 4 + 2, and half of the next one: its shards are made
+		 * while those of the first are on their way. */
+		.upload = m * 5 / 12,
 		.fetch = m / 4,
 		.plain = m / 12,
 		.bodies = (int)MIN(MAX(m >> 20, 8u), 4096u),
@@ -85,6 +86,7 @@ static void options_take(struct segstore *st, const struct segstore_opts *o)
 	list_init(&st->running_xfers);
 	list_init(&st->queued_xfers);
 	list_init(&st->waiting_xfers);
+	list_init(&st->heal_xfers);
 }
 
 static void free_one(struct hash_node *n, void *arg)
@@ -108,7 +110,6 @@ static void store_free(struct segstore *st)
 	seg_regions_free(st);
 	hash_release(&st->segs);
 	code_destroy(st->code);
-	bufpool_destroy(st->buffers);
 	plain_release(&st->plain);
 	pthread_cond_destroy(&st->changed);
 	pthread_cond_destroy(&st->flush_cv);
@@ -135,10 +136,9 @@ int segstore_open(const struct segstore_opts *o, struct segstore **out, struct e
 	st->cache_dir = str_printf("%s", o->cache_dir);
 	st->uploadq = workq_create("seg-upload", UPLOAD_THREADS);
 	st->fetchq = workq_create("seg-fetch", FETCH_THREADS);
-	st->buffers = bufpool_create(BUFFERS_KEPT);
 	rc = code_create(st->k, st->m, &st->code);
 	if (!rc && (!st->staging_dir || !st->cache_dir || !st->uploadq || !st->fetchq ||
-		    !st->buffers || hash_init(&st->segs, 1024)))
+		    hash_init(&st->segs, 1024)))
 		rc = -ENOMEM;
 	if (rc)
 		err_set(e, rc, "the segment store cannot be set up: %s", strerror(-rc));
@@ -172,7 +172,8 @@ void segstore_start(struct segstore *st)
 static int busy_locked(const struct segstore *st)
 {
 	return st->uploads || st->jobs || st->commit_running || !list_empty(&st->commits) ||
-	       !list_empty(&st->running_xfers) || !list_empty(&st->queued_xfers) || st->verifying;
+	       !list_empty(&st->running_xfers) || !list_empty(&st->queued_xfers) ||
+	       !list_empty(&st->waiting_xfers) || !list_empty(&st->heal_xfers) || st->verifying;
 }
 
 /* Commits that nobody will make any more. */

@@ -13,14 +13,13 @@
 #include <sys/mman.h>
 #include "fs/base/file.h"
 
-#define PASS_MAX     16
-#define SMALL_SYNC   (64u << 10)
-#define ZERO_AHEAD   (256u << 10)
-#define ALLOC_PART   64 /* at most 1/64 of the cap ahead of what is written, in each open file */
-#define ALLOC_MIN    (256u << 10)
-#define BUFFERS_IDLE (5 * NS_PER_S) /* then their memory goes back to the system */
-#define FLUSH_TICK   (250 * NS_PER_MS)
-#define COMMIT_WAIT  (500 * NS_PER_MS) /* how long a closed segment waits for somebody's commit */
+#define PASS_MAX    16
+#define SMALL_SYNC  (64u << 10)
+#define ZERO_AHEAD  (256u << 10)
+#define ALLOC_PART  64 /* at most 1/64 of the cap ahead of what is written, in each open file */
+#define ALLOC_MIN   (256u << 10)
+#define FLUSH_TICK  (250 * NS_PER_MS)
+#define COMMIT_WAIT (500 * NS_PER_MS) /* how long a closed segment waits for somebody's commit */
 
 struct pass_seg {
 	struct seg *s;
@@ -515,9 +514,6 @@ static void *flusher(void *arg)
 		int full = seg_taken_locked(st) > st->cap;
 		if (!ask && !pass && !full) {
 			cond_wait_until(&st->flush_cv, &st->lock, now + FLUSH_TICK);
-			pthread_mutex_unlock(&st->lock);
-			bufpool_trim(st->buffers, now - BUFFERS_IDLE);
-			pthread_mutex_lock(&st->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&st->lock);

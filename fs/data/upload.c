@@ -141,7 +141,7 @@ void seg_upload_kick(struct segstore *st)
 
 static void upload_free(struct upload *u)
 {
-	shards_release(u->st, &u->shards);
+	shards_release(&u->shards);
 	free(u);
 }
 
@@ -373,6 +373,15 @@ static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t l
 	u->bytes = left;
 }
 
+/* Where bandwidth is limited: how long all that is on its way may take. A put that waits for its
+ * turn behind others says nothing about its backend. */
+static int64_t limited_ns_locked(const struct segstore *st)
+{
+	uint64_t rate = bandwidth_rate(st->bandwidth, BANDWIDTH_UP);
+
+	return rate ? (int64_t)((double)st->upload_bytes / (double)rate * NS_PER_S) : 0;
+}
+
 static void put_progress(struct fanout_put *f, int i, int result)
 {
 	struct upload *u = f->user;
@@ -404,7 +413,8 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	}
 	int64_t now = clock_mono_ns();
 	if (!u->stall_at && seg_good_shards(s) >= seg_quorum_min(st))
-		u->stall_at = now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun));
+		u->stall_at =
+		    now + MAX(STALL_MIN, STALL_TIMES * (now - u->begun)) + limited_ns_locked(st);
 	if (!s->stored && seg_at_quorum(st, s, usable, u->failed)) {
 		seg_stored_locked(st, s);
 		push = u->early;
@@ -413,7 +423,7 @@ static void put_progress(struct fanout_put *f, int i, int result)
 	}
 	pthread_cond_broadcast(&st->changed);
 	pthread_mutex_unlock(&st->lock);
-	bufpool_put(st->buffers, shard);
+	free(shard);
 	if (push) {
 		(void)failpoint("upload.quorum");
 		seg_push_facts(st, s);

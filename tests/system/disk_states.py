@@ -147,8 +147,8 @@ class File:
             else:
                 apply(self.durable, p[1])
                 self.kept = None
-                if kind == WRITE:
-                    doubtful = [q for p in doubtful for q in without(p, a, a + len(b))]
+                end = {WRITE: lambda: a + len(b), ZERO: lambda: a + b, SIZE: lambda: 1 << 62, GROW: lambda: a}[kind]()
+                doubtful = [q for p in doubtful for q in without(p, a, end)]
         self.pending = doubtful + rest
 
     def state(self, rnd, mode):
@@ -218,7 +218,8 @@ class Disk:
         self.live = {id(f): {} for f in self.roots.values()}  # names as the program sees them
         self.nodes, self.syncs, self.paths = {}, {}, dict(self.roots)
         self.kept, self.store, self.stored = kept, store, 0
-        os.makedirs(store, exist_ok=True)
+        shutil.rmtree(store, ignore_errors=True)
+        os.makedirs(store)
 
     def where(self, path):
         """The folder and the name in it, as the program sees it now."""
@@ -309,7 +310,7 @@ MODES = ("lost", "zeros", "ordered", "any", "any", "any", "all")
 
 def phases(recs, kept):
     """Where the journal begins: what is before (create, mount) is short and gets a third of the cuts."""
-    return next((i for i, r in enumerate(recs) if r.op == WRITE and r.path == os.path.join(kept, "journal")), len(recs) // 2)
+    return next((i for i, r in enumerate(recs) if r.op == WRITE and r.path.startswith(os.path.join(kept, "journal"))), len(recs) // 2)
 
 
 def serve(log, seed, count, out, kept, *roots):
@@ -321,6 +322,8 @@ def serve(log, seed, count, out, kept, *roots):
     rare = [i for i, r in enumerate(recs) if i >= work and (r.op in (CREATE, RENAME, UNLINK, SIZE, ZERO) or (r.op == SYNCED and (r.b or r.path.endswith(".db"))))] or [work]
     cuts = [rnd.randrange(first, work) for _ in range(count // 3)] + [rnd.randrange(work, len(recs) + 1) for _ in range(count // 3)]
     cuts += [min(len(recs), rnd.choice(rare) + rnd.randrange(1, 12)) for _ in range(count - len(cuts))]
+    if Disk.lie:
+        cuts = [rnd.randrange(work, len(recs) + 1) for _ in range(count)]
     cuts.sort()
     disk, fed = Disk(roots, kept, os.path.join(out, "store")), 0
     for n, cut in enumerate(cuts):

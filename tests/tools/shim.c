@@ -32,14 +32,23 @@ static void say_and_die(const char *what)
 	_exit(125);
 }
 
+static __thread sigset_t mask_before;
+
 void shim_lock(void)
 {
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask_before);
 	pthread_mutex_lock(&lock);
+	while (control && __atomic_load_n(&control->die, __ATOMIC_SEQ_CST))
+		syscall(SYS_kill, getpid(), SIGKILL);
 }
 
 void shim_unlock(void)
 {
 	pthread_mutex_unlock(&lock);
+	pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
 }
 
 static void control_map(const char *path)

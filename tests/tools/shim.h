@@ -38,6 +38,8 @@ struct shim_control {
 	uint64_t forever; /* and all after it */
 	uint64_t count;
 	uint64_t fired; /* how often a call was made to fail */
+	uint64_t die;   /* the next change below the roots ends the process by SIGKILL, between two
+			   changes: a signal from outside would hit one whose record is not written */
 };
 
 enum shim_op {
@@ -79,6 +81,7 @@ int shim_target_at(int dirfd, const char *path, struct shim_target *t);
 void shim_stat(int fd, struct shim_target *t);
 /* 0, or the errno with which this call of that class is to fail. */
 int shim_fails(enum shim_class c);
+/* Held across a call and its record; no signal ends the thread meanwhile. */
 void shim_lock(void);
 void shim_unlock(void);
 void shim_log(enum shim_op op, const struct shim_target *t, const char *path2, uint64_t a,

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "fs/base/buf.h"
-#include "fs/base/bufpool.h"
 #include "fs/base/clock.h"
 #include "fs/base/err.h"
 #include "fs/base/file.h"
@@ -625,56 +624,6 @@ START_TEST(file_mkdirs_makes_all_levels)
 }
 END_TEST
 
-#ifdef __SANITIZE_ADDRESS__
-#define POOL_KEEPS 0 /* so that a use after bufpool_put is found */
-#else
-#define POOL_KEEPS 1
-#endif
-
-/* What fits is used again, what does not is not; no more than the limit is kept, and nothing for
- * ever. */
-START_TEST(bufpool_keeps_what_fits)
-{
-	const size_t mib = 1 << 20;
-	struct bufpool *p = bufpool_create(4 * mib);
-	uint8_t *a = bufpool_get(p, mib), *b = bufpool_get(p, mib), *small = bufpool_get(p, 1);
-
-	ck_assert(a && b && small && a != b);
-	ck_assert_uint_eq((uintptr_t)a % 64 + (uintptr_t)small % 64, 0);
-	memset(a, 1, mib);
-	bufpool_put(p, a);
-	bufpool_put(p, small);
-	bufpool_put(p, NULL);
-	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * mib);
-	/* larger than it is, then much smaller, then nearly as large */
-	uint8_t *c = bufpool_get(p, mib + 1), *d = bufpool_get(p, mib / 2);
-	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * mib);
-	uint8_t *e = bufpool_get(p, mib - 5000);
-	ck_assert_uint_eq(bufpool_kept(p), 0);
-	if (POOL_KEEPS)
-		ck_assert_ptr_eq(e, a);
-	memset(c, 2, mib + 1);
-	memset(d, 3, mib / 2);
-	memset(e, 4, mib - 5000);
-	uint8_t *big = bufpool_get(p, 4 * mib);
-	memset(big, 5, 4 * mib);
-	bufpool_put(p, big);
-	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * 4 * mib);
-	bufpool_put(p, c); /* beyond the limit */
-	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * 4 * mib);
-	bufpool_trim(p, clock_mono_ns());
-	ck_assert_uint_eq(bufpool_kept(p), 0);
-	int64_t before = clock_mono_ns() - 1;
-	bufpool_put(p, d);
-	bufpool_put(p, e);
-	bufpool_trim(p, before); /* they were used since */
-	ck_assert_uint_eq(bufpool_kept(p), POOL_KEEPS * (mib + mib / 2));
-	bufpool_put(p, b);
-	bufpool_destroy(p);
-	bufpool_destroy(NULL);
-}
-END_TEST
-
 static void add_case(Suite *s, const char *name, const TTest *const *tests)
 {
 	TCase *tc = tcase_create(name);
@@ -703,7 +652,6 @@ int main(void)
 	ADD(s, "list", list_keeps_order);
 	ADD(s, "hash", hash_finds_and_grows, hash_keeps_equal_keys_apart,
 	    hash_of_bytes_depends_on_all);
-	ADD(s, "bufpool", bufpool_keeps_what_fits);
 	ADD(s, "clock", clock_splits_times, clock_wait_times_out);
 	ADD(s, "file", file_whole_ranges, file_read_all_bounds, file_replace_swaps_content,
 	    file_replace_failure_leaves_nothing, file_replace_takes_relative_and_long_names,

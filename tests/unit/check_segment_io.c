@@ -123,7 +123,6 @@ START_TEST(test_vector)
 	pthread_mutex_init(&st.lock, NULL);
 	list_init(&s.xfers);
 	ck_assert_int_eq(code_create(4, 2, &st.code), 0);
-	st.buffers = bufpool_create(1 << 20);
 	ck_assert_int_eq(shards_make(&st, &s, 0x3f, &sh), 0);
 	ck_assert_uint_eq(sh.len % 4096, 0);
 	ck_assert_uint_eq(sh.len, seg_shard_len(len, 2, 4));
@@ -131,25 +130,24 @@ START_TEST(test_vector)
 		snprintf(name, sizeof(name), "shard %d", i);
 		check_hash(name, sh.p[i], sh.len);
 	}
-	shards_release(&st, &sh);
+	shards_release(&sh);
 	/* A part of them is the same part. */
 	sh = (struct shards){ 0 };
 	ck_assert_int_eq(shards_make(&st, &s, 0x22, &sh), 0);
 	ck_assert_ptr_null(sh.p[0]);
 	check_hash("shard 1", sh.p[1], sh.len);
 	check_hash("shard 5", sh.p[5], sh.len);
-	shards_release(&st, &sh);
+	shards_release(&sh);
 	/* With a wrong byte in the file no MAC is made. */
 	sh = (struct shards){ 0 };
 	file[200] ^= 1;
 	ck_assert_int_eq(file_pwrite(s.body->fd, file, len, 0), 0);
 	log_set_level(LOG_LV_ERROR);
 	ck_assert_int_eq(shards_make(&st, &s, 0x3f, &sh), -EBADMSG);
-	shards_release(&st, &sh);
+	shards_release(&sh);
 	close(s.body->fd);
 	unlink(path);
 	code_destroy(st.code);
-	bufpool_destroy(st.buffers);
 	free(s.body->ext);
 	free(s.body->absent);
 	free(s.body);

@@ -138,6 +138,48 @@ START_TEST(test_one_away)
 }
 END_TEST
 
+/* A segment that is healed out of the others, slowly because bandwidth is limited, has neither the
+ * memory nor the bandwidth that a reader needs. */
+START_TEST(test_reader_beside_heal)
+{
+	struct segstore_state s;
+
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	r.memory = 8 << 20;
+	r.timeout = 3 * NS_PER_S;
+	r.bandwidth = bandwidth_create(0, 0);
+	rig_up(&r, 1);
+	rig_start(&r);
+	rig_fault(&r, 1, FAULT_RESULT, -ENODEV);
+	for (uint64_t i = 0; i < 40; i++)
+		ck_assert_int_eq(rig_append(&r, 90000, i), 0);
+	rig_sync_all(&r, SEG_STORED);
+	ck_assert_int_eq(rig_append(&r, 5000, 99), 0);
+	rig_sync_all(&r, SEG_STORED);
+	rig_down(&r);
+	rig_wipe_cache(&r);
+	rm_tree(rig_path(&r, "staging"));
+	mkdir(rig_path(&r, "staging"), 0700);
+	bandwidth_set(r.bandwidth, 0, 400000); /* 3.6 MB: 9 s */
+	rig_up(&r, 0);
+	rig_start(&r);
+	/* Healing has begun: it has taken all that there is. */
+	WAIT_FOR(bandwidth_when(r.bandwidth, BANDWIDTH_DOWN, 1, clock_mono_ns()) > 0);
+	int64_t begin = clock_mono_ns();
+	ck_assert_int_eq(rig_check(&r, 40), 0);
+	ck_assert_int_lt(clock_mono_ns() - begin, 2 * NS_PER_S);
+	segstore_state(r.st, &s);
+	ck_assert_uint_ge(s.below_n, 1);
+	bandwidth_set(r.bandwidth, 0, 0);
+	WAIT_FOR((segstore_state(r.st, &s), s.below_n == 0));
+	rig_check_all(&r);
+	rig_down(&r);
+	bandwidth_destroy(r.bandwidth);
+	r.bandwidth = NULL;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("segstore healing");
@@ -150,6 +192,7 @@ int main(void)
 	tcase_add_test(c, test_heal_rate);
 	tcase_add_test(c, test_straggler);
 	tcase_add_test(c, test_one_away);
+	tcase_add_test(c, test_reader_beside_heal);
 	suite_add_tcase(s, c);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

@@ -50,6 +50,7 @@ struct rig {
 	struct fault_rule rule[N_MAX][2];
 	struct backend *fault[N_MAX], *health[N_MAX];
 	struct bandwidth *bandwidth;
+	uint64_t memory;
 	struct keyring *keys;
 	uint8_t drive[16];
 	struct meta *meta;
@@ -160,6 +161,7 @@ static inline struct segstore_opts rig_opts(struct rig *r)
 				       .compress = r->compress,
 				       .backends = r->health,
 				       .bandwidth = r->bandwidth,
+				       .memory = r->memory,
 				       .cache_cap = r->cap,
 				       .quorum = r->quorum,
 				       .heal_rate = r->heal_rate,
