@@ -40,7 +40,7 @@ static int job_main(struct daemon *daemon, void *arg)
 {
 	struct mount_job *j = arg;
 
-	return j->o->restart ? supervise(daemon, j->o->log_file, job_serve, j)
+	return j->o->restart ? supervise(daemon, j->mountpoint, j->o->log_file, job_serve, j)
 			     : job_serve(daemon, j);
 }
 

@@ -14,6 +14,7 @@
 #include "fs/base/log.h"
 #include "fs/base/scope.h"
 #include "fs/cmd/cmd.h"
+#include "fs/cmd/mounts.h"
 
 #define DEATHS_MAX     5 /* within */
 #define DEATHS_IN      (60 * NS_PER_S)
@@ -22,7 +23,7 @@
 
 struct supervisor {
 	struct daemon *outer;
-	const char *log_file;
+	const char *mountpoint, *log_file;
 	int (*body)(struct daemon *d, void *arg);
 	void *arg;
 	sigset_t signals, before;
@@ -135,6 +136,16 @@ static int exit_status(int status)
 									 : STATUS_INTERNAL;
 }
 
+/* Unmounted before its daemon died, a drive is not to come back. */
+static int left_a_mount(const struct supervisor *s)
+{
+	struct mount_entry m;
+	int yes = mounts_at(s->mountpoint, &m) == 1 && mount_entry_drive(&m);
+
+	mount_entry_release(&m);
+	return yes;
+}
+
 /* After a death: 1 when it is to be started again, after a pause. */
 static int again(struct supervisor *s, int status)
 {
@@ -142,6 +153,12 @@ static int again(struct supervisor *s, int status)
 
 	if (!s->ready || s->asked || !WIFSIGNALED(status))
 		return 0;
+	if (!left_a_mount(s)) {
+		log_error("the daemon was ended by signal %d (%s) after the unmount: what was left "
+			  "to upload goes on at the next mount",
+			  WTERMSIG(status), strsignal(WTERMSIG(status)));
+		return 0;
+	}
 	log_error("the daemon was ended by signal %d (%s)%s", WTERMSIG(status),
 		  strsignal(WTERMSIG(status)), s->deaths[0] ? ", again" : "");
 	if (too_often(s)) {
@@ -154,10 +171,14 @@ static int again(struct supervisor *s, int status)
 	return !s->asked;
 }
 
-int supervise(struct daemon *outer, const char *log_file, int (*body)(struct daemon *d, void *arg),
-	      void *arg)
+int supervise(struct daemon *outer, const char *mountpoint, const char *log_file,
+	      int (*body)(struct daemon *d, void *arg), void *arg)
 {
-	struct supervisor s = { .outer = outer, .log_file = log_file, .body = body, .arg = arg };
+	struct supervisor s = { .outer = outer,
+				.mountpoint = mountpoint,
+				.log_file = log_file,
+				.body = body,
+				.arg = arg };
 	int rc, status;
 
 	sigemptyset(&s.signals);
