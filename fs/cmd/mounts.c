@@ -25,6 +25,8 @@
 #define UMOUNT_HELPER "/sbin/umount." SKYFLOK_FS_TYPE
 #define UTAB          "/run/mount/utab"
 #define UTAB_MAX      (1u << 20)
+#define BUSY_TRIES    8
+#define BUSY_PAUSE_US 50000
 #define PROBE_LIMIT   (3 * NS_PER_S)
 
 extern char **environ;
@@ -207,7 +209,7 @@ static int run_fusermount(const char *path, int lazy, struct err *e)
 
 int mounts_unmount(const char *path, int flags, struct err *e)
 {
-	int how = UMOUNT_NOFOLLOW;
+	int how = UMOUNT_NOFOLLOW, rc;
 
 	if (geteuid() != 0)
 		return run_fusermount(path, flags & (MOUNTS_LAZY | MOUNTS_FORCE), e);
@@ -216,14 +218,20 @@ int mounts_unmount(const char *path, int flags, struct err *e)
 	/* Cuts the connection: the files of programs that are in it end with an error. */
 	if (flags & MOUNTS_FORCE)
 		how |= MNT_FORCE | MNT_DETACH;
-	if (!umount2(path, how))
+	rc = umount2(path, how) ? -errno : 0;
+	/* A df or an indexer that just passes by keeps it busy for a moment. */
+	for (int tries = 0; rc == -EBUSY && tries < BUSY_TRIES; tries++) {
+		usleep(BUSY_PAUSE_US);
+		rc = umount2(path, how) ? -errno : 0;
+	}
+	if (!rc)
 		return 0;
-	if (errno == EBUSY)
+	if (rc == -EBUSY)
 		return err_set(e, -EBUSY,
 			       "%s: programs use it (fuser -vm %s shows which); end them and try "
 			       "again",
 			       path, path);
-	return err_set(e, -errno, "%s: cannot unmount: %s", path, strerror(errno));
+	return err_set(e, rc, "%s: cannot unmount: %s", path, strerror(-rc));
 }
 
 static int is_announced(const char *path)
