@@ -167,7 +167,7 @@ const struct option_def mount_option_table[] = {
 	  AT(memory),
 	  .min = DRIVE_MEMORY_MIN,
 	  .max = 1ll << 40,
-	  .dflt = "192M",
+	  .dflt = "288M",
 	  .arg = "SIZE",
 	  .help = "What the daemon's buffers and caches add up to, about, whatever the load. More "
 		  "makes it faster over distant clouds and with many files" },

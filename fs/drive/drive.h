@@ -33,7 +33,7 @@ struct drive_opts {
 #define DRIVE_BANDWIDTH_MIN (16u << 10) /* below that a single request would take minutes */
 
 #define DRIVE_CACHE_MIN  (64ull << 20)
-#define DRIVE_MEMORY     (192ull << 20)
+#define DRIVE_MEMORY     (288ull << 20)
 #define DRIVE_MEMORY_MIN (64ll << 20)
 /* The smaller of 10 GiB and 10 % of the disk that holds the folder, at least DRIVE_CACHE_MIN. */
 uint64_t drive_default_cache(const char *folder);
