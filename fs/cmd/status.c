@@ -96,27 +96,33 @@ static void print_backends(const json_t *o)
 	}
 }
 
+/* "1 segment is", "2 segments are" */
+static const char *segments(char out[64], json_int_t n, const char *one, const char *many)
+{
+	snprintf(out, 64, "%" JSON_INTEGER_FORMAT " segment%s%s", n, n == 1 ? "" : "s",
+		 n == 1 ? one : many);
+	return out;
+}
+
 static void print_content(const json_t *o)
 {
 	const json_t *seg = json_object_get(o, "segments"), *bytes = json_object_get(o, "bytes");
 	json_int_t n = number(o, "data") + number(o, "parity");
 	json_int_t waiting = number(seg, "open") + number(seg, "closed") + number(seg, "uploading");
 	json_int_t below = number(seg, "below_n");
-	char a[32], b[32], c[32];
+	char a[32], b[32], c[32], count[64];
 
 	printf("\nContent    %s in %" JSON_INTEGER_FORMAT " files and folders\n",
 	       size_of(a, bytes, "content"), number(o, "files"));
-	printf("Dispersed  %" JSON_INTEGER_FORMAT " segments are on all %" JSON_INTEGER_FORMAT
-	       " backends\n",
-	       number(seg, "dispersed"), n);
+	printf("Dispersed  %s on all %" JSON_INTEGER_FORMAT " backends\n",
+	       segments(count, number(seg, "dispersed"), " is", " are"), n);
 	if (below)
-		printf("Stored     %" JSON_INTEGER_FORMAT
-		       " segments are on enough backends, but not on all: %s to heal\n",
-		       below, size_of(a, bytes, "to_heal"));
+		printf("Stored     %s on enough backends, but not on all: %s to heal\n",
+		       segments(count, below, " is", " are"), size_of(a, bytes, "to_heal"));
 	if (waiting)
-		printf("Staged     %s here are not on all backends yet; %" JSON_INTEGER_FORMAT
-		       " segments to upload: %s\n",
-		       size_of(a, bytes, "staged"), waiting, size_of(b, bytes, "to_upload"));
+		printf("Staged     %s here are not on all backends yet; %s to upload: %s\n",
+		       size_of(a, bytes, "staged"), segments(count, waiting, "", ""),
+		       size_of(b, bytes, "to_upload"));
 	else if (number(bytes, "staged") || number(bytes, "dirty"))
 		printf("Staged     %s here are not on all backends yet\n",
 		       size_of(a, bytes, "staged"));
@@ -128,9 +134,8 @@ static void print_content(const json_t *o)
 		    format_size(a, (uint64_t)(number(bytes, "staged") + number(bytes, "cached"))),
 		    size_of(b, bytes, "cache_size"), size_of(c, bytes, "cached"));
 	if (number(seg, "dropped"))
-		printf("Dropped    %" JSON_INTEGER_FORMAT
-		       " segments hold nothing any more; their objects still take space\n",
-		       number(seg, "dropped"));
+		printf("Dropped    %s nothing any more; the objects still take space\n",
+		       segments(count, number(seg, "dropped"), " holds", " hold"));
 }
 
 static void print_limits(const json_t *o)

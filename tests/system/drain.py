@@ -4,6 +4,7 @@
 drain.py SCRATCH SKYFLOK PASSFILE"""
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -105,7 +106,7 @@ class Drain(soak.Soak):
         self.say('written with two away')
         self.wait(60, 'all is stored on four', lambda: self.below() >= len(names) and not self.status()['segments']['uploading'])
         told = self.run('status', self.mnt).stdout
-        if f'Stored     {self.below()} segments are on enough backends, but not on all' not in told:
+        if not re.search(rf'Stored     {self.below()} segments? (is|are) on enough backends, but not on all', told):
             raise SystemExit(f'status does not say how many segments lack shards: {told}')
         self.umount()
         self.mount('heal-rate=1M')
