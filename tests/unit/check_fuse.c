@@ -40,14 +40,15 @@ struct volume {
 	pthread_cond_t cond;
 	struct read_op *late;                      /* waiting to be answered by answer_thread */
 	struct read_op *hanging[64];               /* until cancelled */
-	void (*fsync_done)(void *arg, int result); /* a hanging fsync */
-	void *fsync_arg;
-	int n_hanging, cancels, reads, ends, stop, mode, throttle;
-	struct cred last_writer;
-	char trace[256]; /* w(rite), s(eek), ... in order */
+	void (*fsync_done)(void *arg, int result); /* by lock: a hanging fsync */
+	void *fsync_arg;                           /* by lock */
+	/* Read by tests that know by way of the kernel that they are done. */
+	atomic_int n_hanging, cancels, reads, ends, stop, mode, throttle;
+	atomic_uint last_writer; /* its uid */
+	char trace[256];         /* by lock: w(rite), s(eek), ... in order */
 	void (*inval)(void *arg, uint64_t ino, int64_t off, int64_t len);
 	void *inval_arg;
-	long forgets, lookups;
+	atomic_long forgets, lookups;
 } vol;
 
 static void trace(char c)
@@ -203,16 +204,36 @@ static void *answer_thread(void *arg)
 	return NULL;
 }
 
+static void fsync_hangs(struct volume *v, void (*done)(void *arg, int result), void *arg)
+{
+	SCOPE_LOCK(&v->lock);
+
+	v->fsync_done = done, v->fsync_arg = arg;
+}
+
+/* Answers what hangs. */
+static void fsync_end(void)
+{
+	void (*done)(void *arg, int result);
+	void *arg;
+
+	pthread_mutex_lock(&vol.lock);
+	done = vol.fsync_done, arg = vol.fsync_arg;
+	vol.fsync_done = NULL;
+	pthread_mutex_unlock(&vol.lock);
+	done(arg, 0);
+}
+
 int volume_write(struct volume *v, uint64_t ino, uint64_t off, const void *buf, size_t len,
 		 int from_cache, const struct cred *cred, void (*done)(void *arg, int result),
 		 void *arg)
 {
 	trace('w');
 	if (!from_cache)
-		v->last_writer = *cred;
+		v->last_writer = cred->uid;
 	if (!v->throttle)
 		return 0;
-	v->fsync_done = done, v->fsync_arg = arg;
+	fsync_hangs(v, done, arg);
 	return -EINPROGRESS;
 }
 int volume_fsync(struct volume *v, uint64_t ino, int datasync, void (*done)(void *arg, int result),
@@ -221,7 +242,7 @@ int volume_fsync(struct volume *v, uint64_t ino, int datasync, void (*done)(void
 	trace('f');
 	if (ino != HANG)
 		return 0;
-	v->fsync_done = done, v->fsync_arg = arg;
+	fsync_hangs(v, done, arg);
 	return -EINPROGRESS;
 }
 int volume_lseek(struct volume *v, uint64_t ino, uint64_t off, int whence, uint64_t *out)
@@ -329,6 +350,8 @@ static int is_hanging(void)
 }
 static int is_fsyncing(void)
 {
+	SCOPE_LOCK(&vol.lock);
+
 	return vol.fsync_done != NULL;
 }
 
@@ -392,9 +415,11 @@ static void end_loop_and_all(void)
 	ck_assert_int_eq(loop_rc, 0);
 	session_destroy(session);
 	ck_assert_ptr_null(vol.inval);
-	SCOPE_LOCK(&vol.lock);
+	pthread_mutex_lock(&vol.lock);
 	vol.stop = 1;
 	pthread_cond_broadcast(&vol.cond);
+	pthread_mutex_unlock(&vol.lock);
+	pthread_join(answer_tid, NULL);
 	ck_assert_int_eq(rmdir(mnt), 0); /* also: it is not mounted any more */
 }
 
@@ -402,7 +427,6 @@ static void unmount_all(void)
 {
 	ck_assert_msg(!umount2(mnt, 0), "umount: %s", strerror(errno));
 	end_loop_and_all();
-	pthread_join(answer_tid, NULL);
 }
 
 static void mount_default(void)
@@ -581,8 +605,7 @@ START_TEST(hanging_fsync_dies)
 	kill(pid, SIGTERM);
 	ck_assert_int_lt(reap_ms(pid, &status), 3000);
 	ck_assert(WIFSIGNALED(status));
-	vol.fsync_done(vol.fsync_arg, 0);
-	vol.fsync_done = NULL;
+	fsync_end();
 	vol.throttle = 1;
 	pid = fork_plain();
 	if (!pid) {
@@ -594,7 +617,7 @@ START_TEST(hanging_fsync_dies)
 	kill(pid, SIGKILL);
 	ck_assert_int_lt(reap_ms(pid, &status), 3000);
 	vol.throttle = 0;
-	vol.fsync_done(vol.fsync_arg, 0);
+	fsync_end();
 	unmount_all();
 }
 END_TEST
@@ -609,8 +632,10 @@ START_TEST(seek_launders)
 	fd = file_open("writes", O_RDWR);
 	ck_assert_int_eq(pwrite(fd, "dirty", 5, 0), 5);
 	ck_assert_int_eq(lseek(fd, 0, SEEK_DATA), 0);
+	pthread_mutex_lock(&vol.lock);
 	w = strchr(vol.trace, 'w'), s = strchr(vol.trace, 's');
 	ck_assert_msg(w && s && w < s, "order: %s", vol.trace);
+	pthread_mutex_unlock(&vol.lock);
 	close(fd);
 	unmount_all();
 }
@@ -630,10 +655,10 @@ START_TEST(kills_set_id)
 	ck_assert(!stat(path, &st) && (st.st_mode & 07777) == 06777);
 	fd = file_open("writes", O_WRONLY | O_DIRECT);
 	ck_assert_int_eq(write(fd, "x", 1), 1);
-	ck_assert_int_eq(vol.last_writer.uid, 0);
+	ck_assert_int_eq(vol.last_writer, 0);
 	close(fd);
 	fd = file_open("writes", O_WRONLY);
-	vol.last_writer.uid = 0;
+	vol.last_writer = 0;
 	pid = fork_plain();
 	if (!pid) {
 		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
@@ -642,7 +667,7 @@ START_TEST(kills_set_id)
 	}
 	reap_ms(pid, &status);
 	ck_assert_int_eq(status, 0);
-	ck_assert_int_eq(vol.last_writer.uid, 65534);
+	ck_assert_int_eq(vol.last_writer, 65534);
 	vol.mode = 0777; /* what a volume does */
 	close(fd);
 	unmount_all();
