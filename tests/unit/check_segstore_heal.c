@@ -88,6 +88,23 @@ START_TEST(test_straggler)
 }
 END_TEST
 
+/* Nor does it where the memory is too small for two segments: what it still holds of one that is
+ * stored must not keep the next one from being uploaded until its put's time is over. */
+START_TEST(test_straggler_in_little_memory)
+{
+	rig_init(&r, 4, 2);
+	r.memory = 1 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	r.rule[3][0] = (struct fault_rule){ .op = BACKEND_PUT, .prefix = "", .action = FAULT_HANG };
+	layer_fault_set(r.fault[3], r.rule[3], 1);
+	for (uint64_t i = 0; i < 2; i++)
+		one_segment(i + 1);
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STORED, clock_mono_ns() + 40 * NS_PER_S), 0);
+	rig_check_all(&r);
+}
+END_TEST
+
 static int append_to(struct rig *rig, int i)
 {
 	for (int t = 0; t < 100; t++) {
@@ -169,6 +186,11 @@ START_TEST(test_reader_beside_heal)
 	int64_t begin = clock_mono_ns();
 	ck_assert_int_eq(rig_check(&r, 40), 0);
 	ck_assert_int_lt(clock_mono_ns() - begin, 2 * NS_PER_S);
+	/* Nor does it hold up what is nowhere yet. */
+	begin = clock_mono_ns();
+	ck_assert_int_eq(rig_append(&r, 5000, 100), 0);
+	rig_sync_all(&r, SEG_STORED);
+	ck_assert_int_lt(clock_mono_ns() - begin, 4 * NS_PER_S);
 	segstore_state(r.st, &s);
 	ck_assert_uint_ge(s.below_n, 1);
 	bandwidth_set(r.bandwidth, 0, 0);
@@ -191,6 +213,7 @@ int main(void)
 	tcase_set_timeout(c, 110);
 	tcase_add_test(c, test_heal_rate);
 	tcase_add_test(c, test_straggler);
+	tcase_add_test(c, test_straggler_in_little_memory);
 	tcase_add_test(c, test_one_away);
 	tcase_add_test(c, test_reader_beside_heal);
 	suite_add_tcase(s, c);
