@@ -184,8 +184,6 @@ static void upload_end(struct upload *u)
 	struct seg *s = u->seg;
 	uint32_t usable = seg_usable_mask(st, 1);
 
-	if (u->fetch)
-		segstore_fetch_release(st, u->fetch);
 	pthread_mutex_lock(&st->lock);
 	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
@@ -641,6 +639,10 @@ static void upload_code(void *arg)
 	/* Damage was said where it was found; what is missing is fetched next time. */
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
+	/* The shards are all that is needed: the segment's bytes, which may be as much as all
+	 * memory for transfers, are not kept while they are put. */
+	segstore_fetch_release(st, u->fetch);
+	u->fetch = NULL;
 	seg_unpin(st, s); /* the body's */
 	u->unsent = rc && rc != -EAGAIN;
 	if (rc)
