@@ -98,7 +98,7 @@ static void put_send(struct fanout_put_run *g, int i, int reading)
 		o->iov.iov_len = backend_req_bytes(&o->req) + 1;
 		o->iov.iov_base = malloc(o->iov.iov_len);
 		o->req.op = BACKEND_GET;
-		o->req.flags = 0;
+		o->req.flags = f->flags & BACKEND_BACKGROUND;
 		o->req.iov = &o->iov;
 		o->req.iovs = 1;
 		if (!o->iov.iov_base) {

@@ -192,12 +192,14 @@ static void get_released(struct fanout_get *g)
 }
 
 /* Sealed bytes of one transfer, at most: where bandwidth is limited, what a second brings, so that
- * it ends long before the reader's time is over. */
-static uint32_t piece_max(struct segstore *st)
+ * it ends long before the reader's time is over. Where there is little memory, half of it, and for
+ * one that heals its part: one alone must not keep all others waiting until it ends. */
+static uint32_t piece_max(struct segstore *st, int heal)
 {
-	uint64_t rate = seg_rate_down(st);
+	uint64_t rate = seg_rate_down(st), memory = st->max.fetch / (heal ? HEAL_PART : 2);
+	uint64_t most = MIN(MAX(memory, SEG_PIECE_MIN), SEG_PIECE_MAX);
 
-	return rate ? (uint32_t)MIN(rate, SEG_PIECE_MAX) : SEG_PIECE_MAX;
+	return (uint32_t)(rate ? MIN(rate, most) : most);
 }
 
 static int background_max(struct segstore *st)
@@ -566,7 +568,7 @@ static int plan_locked(struct segstore *st, struct seg *s, uint32_t from, uint32
 		       uint32_t upto, struct seg_fetch *f, struct list *fresh)
 {
 	int rc = 0, heal = f && f->heal;
-	uint32_t most = piece_max(st);
+	uint32_t most = piece_max(st, heal);
 	int past_heals = seg_rate_down(st) && !heal;
 
 	for (uint32_t i = from; !rc && i < to; i++) {

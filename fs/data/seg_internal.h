@@ -259,8 +259,8 @@ struct plain_cache {
 struct verify;
 
 /* What the memory that was given is used for, in bytes. Sealed bytes that are not synced yet count
- * as unsynced, those that open segments keep besides as resident. One upload and one transfer may
- * always run, however large. */
+ * as unsynced, those that open segments keep besides as resident. However large they are, one
+ * upload of what is not at quorum and one transfer may always run. */
 struct seg_limits {
 	uint64_t unsynced, unsynced_go; /* appends wait from here; the flusher begins */
 	uint64_t resident;

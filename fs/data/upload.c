@@ -70,7 +70,30 @@ static int eligible_locked(const struct segstore *st, const struct seg *s, uint3
 	return (seg_missing_locked(st, s) & usable) != 0;
 }
 
-static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
+/* Bytes of the shards that are to be put. */
+static uint64_t shards_bytes(const struct seg *s, uint32_t todo)
+{
+	return (uint64_t)s->shard_len * (unsigned)__builtin_popcount(todo);
+}
+
+/* What this upload counts in upload_bytes from now on. */
+static void count_memory_locked(struct segstore *st, struct upload *u, uint64_t bytes)
+{
+	st->upload_bytes = st->upload_bytes - u->bytes + bytes;
+	u->bytes = bytes;
+}
+
+/* Is there memory for these shards? One may always go on that is not at quorum: what heals, or
+ * waits for a backend that hangs, may hold its own for minutes. It holds no more than is given, or
+ * than this one takes, so together they have twice that at most. */
+static int memory_fits_locked(const struct segstore *st, int heal, uint64_t bytes)
+{
+	if (!heal && !st->uploads_early)
+		return st->upload_bytes <= MAX(st->max.upload, bytes);
+	return !st->uploads || st->upload_bytes + bytes <= st->max.upload;
+}
+
+static struct upload *upload_new_locked(struct segstore *st, struct seg *s, uint64_t bytes)
 {
 	struct upload *u = calloc(1, sizeof(*u));
 
@@ -87,8 +110,7 @@ static struct upload *upload_new_locked(struct segstore *st, struct seg *s)
 	st->uploads++;
 	st->uploads_early += u->early;
 	st->heals += u->heal;
-	u->bytes = (uint64_t)s->shard_len * (unsigned)st->n;
-	st->upload_bytes += u->bytes;
+	count_memory_locked(st, u, bytes);
 	list_push_back(&st->running_uploads, &u->link);
 	return u;
 }
@@ -104,17 +126,16 @@ static struct upload *pick_locked(struct segstore *st, uint32_t usable, int64_t 
 			continue;
 		list_for_each (l, &st->work) {
 			struct seg *s = list_entry(l, struct seg, work);
-			uint64_t bytes = (uint64_t)s->shard_len * (unsigned)st->n;
+			uint32_t todo = seg_missing_locked(st, s) & usable;
 			if (s->stored != heal || !eligible_locked(st, s, usable, now))
 				continue;
-			if (st->uploads && st->upload_bytes + bytes > st->max.upload)
+			if (!memory_fits_locked(st, heal, shards_bytes(s, todo)))
 				return NULL;
 			if (heal && seg_pace_waits_locked(st, now))
 				return NULL;
 			if (heal)
-				seg_pace_begin_locked(st, s, seg_missing_locked(st, s) & usable,
-						      now);
-			return upload_new_locked(st, s);
+				seg_pace_begin_locked(st, s, todo, now);
+			return upload_new_locked(st, s, shards_bytes(s, todo));
 		}
 	}
 	return NULL;
@@ -163,8 +184,6 @@ static void upload_end(struct upload *u)
 	struct seg *s = u->seg;
 	uint32_t usable = seg_usable_mask(st, 1);
 
-	if (u->fetch)
-		segstore_fetch_release(st, u->fetch);
 	pthread_mutex_lock(&st->lock);
 	if (s->has_set && seg_at_quorum(st, s, usable, u->failed | u->stalled))
 		seg_stored_locked(st, s);
@@ -188,7 +207,7 @@ static void upload_end(struct upload *u)
 	early_end_locked(st, u);
 	st->heals -= u->heal;
 	st->uploads--;
-	st->upload_bytes -= u->bytes;
+	count_memory_locked(st, u, 0);
 	list_remove(&u->link);
 	pthread_mutex_unlock(&st->lock);
 	if (push)
@@ -366,13 +385,6 @@ static void put_rate_locked(struct segstore *st, const struct upload *u)
 	st->put_rate = bytes * NS_PER_S / (uint64_t)took;
 }
 
-/* A slow backend must hold up its own shard's memory only, not that of all others. */
-static void give_memory_locked(struct segstore *st, struct upload *u, uint64_t left)
-{
-	st->upload_bytes -= u->bytes - left;
-	u->bytes = left;
-}
-
 /* Where bandwidth is limited: how long all that is on its way may take. A put that waits for its
  * turn behind others says nothing about its backend. */
 static int64_t limited_ns_locked(const struct segstore *st)
@@ -402,9 +414,11 @@ static void put_progress(struct fanout_put *f, int i, int result)
 		seg_account_end_locked(st, s);
 		u->done |= bit;
 		u->failed &= ~bit;
+		/* A slow backend must hold up its own shard's memory only, not that of all others.
+		 */
 		shard = u->shards.p[i];
 		u->shards.p[i] = NULL;
-		give_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
+		count_memory_locked(st, u, u->bytes - MIN(u->bytes, u->shards.len));
 		kick = 1;
 	} else {
 		u->failed |= bit;
@@ -613,8 +627,7 @@ static void upload_code(void *arg)
 
 	pthread_mutex_lock(&st->lock);
 	u->todo = seg_missing_locked(st, s) & usable;
-	give_memory_locked(
-	    st, u, MIN(u->bytes, (uint64_t)s->shard_len * (unsigned)__builtin_popcount(u->todo)));
+	count_memory_locked(st, u, shards_bytes(s, u->todo));
 	pthread_mutex_unlock(&st->lock);
 	int rc = u->result;
 	if (!rc)
@@ -626,6 +639,10 @@ static void upload_code(void *arg)
 	/* Damage was said where it was found; what is missing is fetched next time. */
 	if (rc && rc != -EAGAIN && rc != -ENOENT && rc != -EBADMSG && !u->result)
 		log_error("segment %u cannot be coded: %s", s->num, strerror(-rc));
+	/* The shards are all that is needed: the segment's bytes, which may be as much as all
+	 * memory for transfers, are not kept while they are put. */
+	segstore_fetch_release(st, u->fetch);
+	u->fetch = NULL;
 	seg_unpin(st, s); /* the body's */
 	u->unsent = rc && rc != -EAGAIN;
 	if (rc)

@@ -448,6 +448,34 @@ START_TEST(put_exists)
 }
 END_TEST
 
+/* Who gives way to others gives way with what is read back, too. */
+START_TEST(put_exists_in_background)
+{
+	struct bandwidth *bw = bandwidth_create(0, 1 << 20);
+	struct cluster c;
+	struct put *p;
+
+	cluster_init(&c, 1, _i);
+	cluster_fill(&c);
+	c.b[0] = layer_limit(c.b[0], 0, bw);
+	/* An hour's debt of the background: others do not wait for it. */
+	bandwidth_take(bw, BANDWIDTH_DOWN, 1, 3600ull << 20);
+	for (int background = 0; background < 2; background++) {
+		p = put_new(&c, 1);
+		if (background) {
+			p->f.flags |= BACKEND_BACKGROUND;
+			p->f.deadline = clock_mono_ns() + NS_PER_S / 4;
+		}
+		fanout_put(&p->f);
+		put_finish(p);
+		ck_assert_int_eq(p->f.result[0], background ? -ETIMEDOUT : 0);
+		put_free(p);
+	}
+	cluster_release(&c);
+	bandwidth_destroy(bw);
+}
+END_TEST
+
 START_TEST(put_cancel)
 {
 	struct fault_rule hang = { .op = -1, .prefix = "", .action = FAULT_HANG };
@@ -530,6 +558,7 @@ int main(void)
 	tcase_add_test(tc, get_bad_arguments);
 	tcase_add_loop_test(tc, put_all_subsets, 0, 2);
 	tcase_add_loop_test(tc, put_exists, 0, 2);
+	tcase_add_loop_test(tc, put_exists_in_background, 0, 2);
 	tcase_add_loop_test(tc, put_cancel, 0, 2);
 	tcase_add_test(tc, put_cancel_storm);
 	tcase_add_test(tc, put_bad_arguments);

@@ -88,6 +88,23 @@ START_TEST(test_straggler)
 }
 END_TEST
 
+/* Nor does it where the memory is too small for two segments: what it still holds of one that is
+ * stored must not keep the next one from being uploaded until its put's time is over. */
+START_TEST(test_straggler_in_little_memory)
+{
+	rig_init(&r, 4, 2);
+	r.memory = 1 << 20;
+	rig_up(&r, 1);
+	rig_start(&r);
+	r.rule[3][0] = (struct fault_rule){ .op = BACKEND_PUT, .prefix = "", .action = FAULT_HANG };
+	layer_fault_set(r.fault[3], r.rule[3], 1);
+	for (uint64_t i = 0; i < 2; i++)
+		one_segment(i + 1);
+	ck_assert_int_eq(segstore_wait(r.st, SEG_STORED, clock_mono_ns() + 40 * NS_PER_S), 0);
+	rig_check_all(&r);
+}
+END_TEST
+
 static int append_to(struct rig *rig, int i)
 {
 	for (int t = 0; t < 100; t++) {
@@ -169,6 +186,11 @@ START_TEST(test_reader_beside_heal)
 	int64_t begin = clock_mono_ns();
 	ck_assert_int_eq(rig_check(&r, 40), 0);
 	ck_assert_int_lt(clock_mono_ns() - begin, 2 * NS_PER_S);
+	/* Nor does it hold up what is nowhere yet. */
+	begin = clock_mono_ns();
+	ck_assert_int_eq(rig_append(&r, 5000, 100), 0);
+	rig_sync_all(&r, SEG_STORED);
+	ck_assert_int_lt(clock_mono_ns() - begin, 4 * NS_PER_S);
 	segstore_state(r.st, &s);
 	ck_assert_uint_ge(s.below_n, 1);
 	bandwidth_set(r.bandwidth, 0, 0);
@@ -177,6 +199,55 @@ START_TEST(test_reader_beside_heal)
 	rig_down(&r);
 	bandwidth_destroy(r.bandwidth);
 	r.bandwidth = NULL;
+}
+END_TEST
+
+static int backends_that_hung(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < r.n; i++)
+		n += __atomic_load_n(&r.rule[i][0].fired, __ATOMIC_RELAXED) != 0;
+	return n;
+}
+
+/* Nor has what it fetches all of a small memory, which a backend that hangs would let it keep for
+ * as long as its requests have time. */
+START_TEST(test_reader_beside_heal_that_hangs)
+{
+	struct segstore_state s;
+
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	r.memory = 8 << 20;
+	r.timeout = 4 * NS_PER_S;
+	rig_up(&r, 1);
+	rig_start(&r);
+	rig_fault(&r, 1, FAULT_RESULT, -ENODEV);
+	for (uint64_t i = 0; i < 40; i++)
+		ck_assert_int_eq(rig_append(&r, 90000, i), 0);
+	rig_sync_all(&r, SEG_STORED);
+	ck_assert_int_eq(rig_append(&r, 5000, 99), 0);
+	rig_sync_all(&r, SEG_STORED);
+	rig_down(&r);
+	rig_wipe_cache(&r);
+	rm_tree(rig_path(&r, "staging"));
+	mkdir(rig_path(&r, "staging"), 0700);
+	rig_up(&r, 0);
+	for (int i = 0; i < r.n; i++) {
+		r.rule[i][0] = (struct fault_rule){
+			.op = BACKEND_GET, .prefix = "", .times = 1, .action = FAULT_HANG
+		};
+		layer_fault_set(r.fault[i], r.rule[i], 1);
+	}
+	rig_start(&r);
+	/* k of the heal's first requests hang; nobody else's do. */
+	WAIT_FOR(backends_that_hung() >= 4);
+	int64_t begin = clock_mono_ns();
+	ck_assert_int_eq(rig_check(&r, 40), 0);
+	ck_assert_int_lt(clock_mono_ns() - begin, 2 * NS_PER_S);
+	WAIT_FOR((segstore_state(r.st, &s), s.below_n == 0));
+	rig_check_all(&r);
 }
 END_TEST
 
@@ -191,8 +262,10 @@ int main(void)
 	tcase_set_timeout(c, 110);
 	tcase_add_test(c, test_heal_rate);
 	tcase_add_test(c, test_straggler);
+	tcase_add_test(c, test_straggler_in_little_memory);
 	tcase_add_test(c, test_one_away);
 	tcase_add_test(c, test_reader_beside_heal);
+	tcase_add_test(c, test_reader_beside_heal_that_hangs);
 	suite_add_tcase(s, c);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
