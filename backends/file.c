@@ -382,7 +382,7 @@ static void file_queue(struct file *f, struct backend_req *req, int op)
 	snprintf(j->key, sizeof(j->key), "%s", req->key);
 	pthread_mutex_init(&j->lock, NULL);
 
-	SCOPE_LOCK(&f->lock);
+	pthread_mutex_lock(&f->lock);
 	j->refs = 2; /* the queue's, then the thread's; and the timer's */
 	f->jobs++;
 	f->unanswered++;
@@ -393,6 +393,10 @@ static void file_queue(struct file *f, struct backend_req *req, int op)
 	timer_set(f->timers, &j->timer, backend_deadline(&f->b, req), job_deadline);
 	pthread_cond_signal(&f->work);
 	spawn_locked(f);
+	if (f->threads)
+		pthread_mutex_unlock(&f->lock);
+	else /* none could be started: nobody would look before the deadline */
+		abandon_unlock(j, -ENOMEM);
 }
 
 static void file_submit(struct backend *b, struct backend_req *req)

@@ -47,6 +47,7 @@ struct session {
 	pthread_t workers[64];
 	int n_workers, running; /* by lock; running: workers that have not left */
 	int exit_calls, force;  /* by lock */
+	int loop_rc;            /* by lock: why it ended, when nobody asked for that */
 	int unmounter_started;  /* by lock */
 	pthread_t unmounter;
 

@@ -187,25 +187,46 @@ static void worker_left(void *arg)
 	pthread_cond_broadcast(&s->cond);
 }
 
-static void *worker(void *arg)
+static void loop_failed(struct session *s, int rc)
 {
-	struct session *s = arg;
-	struct fuse_buf buf = { .mem = NULL };
+	SCOPE_LOCK(&s->lock);
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	pthread_cleanup_push(worker_left, s);
-	pthread_cleanup_push(free_mem, &buf);
+	if (!s->loop_rc)
+		s->loop_rc = rc;
+	s->force = 1;
+	pthread_cond_broadcast(&s->cond);
+}
+
+/* 0 when the mount is gone or session_exit was called, else what receiving failed with. */
+static int serve(struct session *s, struct fuse_buf *buf)
+{
 	while (!fuse_session_exited(s->se)) {
-		int n = fuse_session_receive_buf(s->se, &buf);
+		int n = fuse_session_receive_buf(s->se, buf);
 
 		if (n == -EINTR || n == -EAGAIN)
 			continue;
 		if (n <= 0)
-			break;
-		fuse_session_process_buf(s->se, &buf);
+			return n;
+		fuse_session_process_buf(s->se, buf);
 	}
-	/* One that saw the unmount is enough; the others see it as well. */
+	return 0;
+}
+
+static void *worker(void *arg)
+{
+	struct session *s = arg;
+	struct fuse_buf buf = { .mem = NULL };
+	int rc;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	pthread_cleanup_push(worker_left, s);
+	pthread_cleanup_push(free_mem, &buf);
+	rc = serve(s, &buf);
+	/* One that saw the unmount is enough; the others see it as well. Of an error of its own (no
+	 * memory for its buffer) they know nothing: they would wait for the kernel for ever. */
 	fuse_session_exit(s->se);
+	if (rc)
+		loop_failed(s, rc);
 	pthread_cleanup_pop(1);
 	pthread_cleanup_pop(1);
 	return NULL;
@@ -255,7 +276,7 @@ int session_loop(struct session *s)
 	for (int i = 0; i < s->n_workers; i++)
 		pthread_join(s->workers[i], NULL);
 	s->n_workers = 0;
-	return 0;
+	return s->loop_rc;
 }
 
 /* ---- the end ---- */

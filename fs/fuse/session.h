@@ -47,7 +47,8 @@ void session_opts_default(struct session_opts *o);
 int session_create(const struct session_opts *o, struct session **out, struct err *e);
 
 /* Serves until the filesystem is unmounted or session_exit ends it. Blocks; all signals are blocked
- * in the serving threads. 0, or a negative errno when no thread could be started. */
+ * in the serving threads. 0, or a negative errno when no thread could be started, or one of them
+ * failed; then requests were cut off. */
 int session_loop(struct session *s);
 
 /* Ends session_loop from any thread; does not block. First call: unmounts, so that the kernel hands

@@ -78,6 +78,14 @@ def mounted():
     return any(line.split()[1] == MNT for line in open("/proc/mounts"))
 
 
+def dead():
+    try:
+        os.statvfs(MNT)
+    except OSError as e:
+        return e.errno == errno.ENOTCONN
+    return False
+
+
 def restore(base):
     for d in [HOME] + glob.glob(S + "/b[0-9]*"):
         shutil.rmtree(d, ignore_errors=True)
@@ -252,7 +260,10 @@ def one(kind, error, ever, n):
         if mounted():
             if rc == 0:
                 raise Bad("a mount is left")
-            raise Bad("mount said no and is mounted")
+            # A daemon that gets no byte of memory any more cannot find out whether the mount is still its own, and must not unmount another's:
+            # then it leaves a dead one, which the next mount (in verify) clears.
+            if not (kind.endswith("alloc") and ever and dead()):
+                raise Bad("mount said no and is mounted")
         count, fired = counted()
         verify(notes)
         return fired, count, notes

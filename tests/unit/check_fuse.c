@@ -337,16 +337,14 @@ static int is_inited(void)
 {
 	return inited;
 }
-static int is_parked(void)
-{
-	return session_parked(session) == 1;
-}
-
 static int is_hanging(void)
 {
-	SCOPE_LOCK(&vol.lock);
-
 	return vol.n_hanging > 0;
+}
+
+static int is_parked(void)
+{
+	return is_hanging() && session_parked(session) == 1;
 }
 static int is_fsyncing(void)
 {
@@ -542,8 +540,7 @@ static void kill_reader(const char *name, int sig)
 	int status;
 
 	pid = reader_of(name);
-	wait_until(5000, is_hanging, "the read hangs");
-	wait_until(5000, is_parked, "the read is parked");
+	wait_until(5000, is_parked, "the read hangs");
 	kill(pid, sig);
 	ck_assert_int_lt(reap_ms(pid, &status), 3000);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == sig);
