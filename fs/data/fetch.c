@@ -16,6 +16,8 @@
 #define BACKGROUND_MAX     16
 #define BACKGROUND_LIMITED 2 /* where bandwidth is limited: who reads waits behind it */
 #define HEAL_PART          4 /* of the memory for transfers, what those that heal may have */
+#define READERS_PART       8 /* what read-ahead leaves of it to others, at most READERS_LEFT */
+#define READERS_LEFT       (1u << 20)
 #define SCAN_MISSES        3
 
 enum xfer_state { XFER_QUEUED, XFER_RUNNING, XFER_DONE, XFER_FAILED };
@@ -309,15 +311,18 @@ static int fits(const struct list *l, uint64_t used, uint64_t max)
 static struct xfer *xfer_next_locked(struct segstore *st)
 {
 	struct list *l = list_first(&st->waiting_xfers);
+	uint64_t max = st->max.fetch;
 
 	if (!l) {
 		l = list_first(&st->heal_xfers);
 		if (l && !fits(l, st->heal_fetch_bytes, st->max.fetch / HEAL_PART))
 			l = NULL;
 	}
-	if (!l && st->bg_running < background_max(st) && st->bg_bytes < BACKGROUND_BYTES)
+	if (!l && st->bg_running < background_max(st) && st->bg_bytes < BACKGROUND_BYTES) {
 		l = list_first(&st->queued_xfers);
-	if (!l || !fits(l, st->fetch_bytes, st->max.fetch))
+		max -= MIN(max / READERS_PART, READERS_LEFT);
+	}
+	if (!l || !fits(l, st->fetch_bytes, max))
 		return NULL;
 	return xfer_take_locked(st, l);
 }
@@ -447,9 +452,8 @@ static void xfer_complete(void *arg)
 		x->result = -EIO;
 	pthread_mutex_lock(&st->lock);
 	x->state = x->result ? XFER_FAILED : XFER_DONE;
-	if (x->result) { /* not found by others any more */
+	if (x->result) /* not found by others any more */
 		list_remove(&x->link);
-	}
 	list_remove(&x->queue);
 	*(x->background ? &st->bg_running : &st->fg_running) -= 1;
 	st->bg_bytes -= x->background ? x->len : 0;

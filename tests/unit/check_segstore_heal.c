@@ -202,12 +202,23 @@ START_TEST(test_reader_beside_heal)
 }
 END_TEST
 
-static int backends_that_hung(void)
+/* The first `times` gets of each backend hang; 0: all. */
+static void gets_hang(unsigned times)
 {
-	int n = 0;
+	for (int i = 0; i < r.n; i++) {
+		r.rule[i][0] = (struct fault_rule){
+			.op = BACKEND_GET, .prefix = "", .times = times, .action = FAULT_HANG
+		};
+		layer_fault_set(r.fault[i], r.rule[i], 1);
+	}
+}
+
+static uint64_t gets_that_hung(void)
+{
+	uint64_t n = 0;
 
 	for (int i = 0; i < r.n; i++)
-		n += __atomic_load_n(&r.rule[i][0].fired, __ATOMIC_RELAXED) != 0;
+		n += __atomic_load_n(&r.rule[i][0].fired, __ATOMIC_RELAXED);
 	return n;
 }
 
@@ -234,20 +245,46 @@ START_TEST(test_reader_beside_heal_that_hangs)
 	rm_tree(rig_path(&r, "staging"));
 	mkdir(rig_path(&r, "staging"), 0700);
 	rig_up(&r, 0);
-	for (int i = 0; i < r.n; i++) {
-		r.rule[i][0] = (struct fault_rule){
-			.op = BACKEND_GET, .prefix = "", .times = 1, .action = FAULT_HANG
-		};
-		layer_fault_set(r.fault[i], r.rule[i], 1);
-	}
+	gets_hang(1);
 	rig_start(&r);
 	/* k of the heal's first requests hang; nobody else's do. */
-	WAIT_FOR(backends_that_hung() >= 4);
+	WAIT_FOR(gets_that_hung() >= 4);
 	int64_t begin = clock_mono_ns();
 	ck_assert_int_eq(rig_check(&r, 40), 0);
 	ck_assert_int_lt(clock_mono_ns() - begin, 2 * NS_PER_S);
 	WAIT_FOR((segstore_state(r.st, &s), s.below_n == 0));
 	rig_check_all(&r);
+}
+END_TEST
+
+/* Nor does read-ahead take all of it. */
+START_TEST(test_reader_beside_read_ahead)
+{
+	rig_init(&r, 4, 2);
+	r.segment_size = 8 << 20;
+	r.memory = 8000000; /* two transfers of half a quarter, and not one extent more */
+	r.timeout = 4 * NS_PER_S;
+	rig_up(&r, 1);
+	rig_start(&r);
+	for (uint64_t i = 0; i < 40; i++)
+		ck_assert_int_eq(rig_append(&r, 90000, 5 * i), 0);
+	rig_sync_all(&r, SEG_DISPERSED);
+	ck_assert_int_eq(rig_append(&r, 90000, 99), 0);
+	rig_sync_all(&r, SEG_DISPERSED);
+	rig_down(&r);
+	rig_wipe_cache(&r);
+	rm_tree(rig_path(&r, "staging"));
+	mkdir(rig_path(&r, "staging"), 0700);
+	rig_up(&r, 0);
+	gets_hang(0);
+	rig_start(&r);
+	segstore_prefetch(r.st, r.pieces[0].loc.seg, 0, 40);
+	ck_assert_uint_ge(gets_that_hung(), 4);
+	for (int i = 0; i < r.n; i++)
+		rig_no_fault(&r, i); /* for those that come */
+	int64_t begin = clock_mono_ns();
+	ck_assert_int_eq(rig_check(&r, 40), 0);
+	ck_assert_int_lt(clock_mono_ns() - begin, 2 * NS_PER_S);
 }
 END_TEST
 
@@ -266,6 +303,7 @@ int main(void)
 	tcase_add_test(c, test_one_away);
 	tcase_add_test(c, test_reader_beside_heal);
 	tcase_add_test(c, test_reader_beside_heal_that_hangs);
+	tcase_add_test(c, test_reader_beside_read_ahead);
 	suite_add_tcase(s, c);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
