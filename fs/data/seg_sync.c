@@ -245,6 +245,7 @@ static int rewrite(struct segstore *st, struct pass_seg *p)
 	s->open->broken = 0;
 	s->open->dir_synced = 1;
 	s->open->written = p->end;
+	s->open->zeroed = 0;
 	pthread_mutex_lock(&st->lock);
 	s->open->allocated = 0;
 	pthread_mutex_unlock(&st->lock);

@@ -239,7 +239,9 @@ static void set_committed(void *arg, int result)
 		return;
 	}
 	pthread_mutex_lock(&u->st->lock);
+	seg_account_begin_locked(u->st, u->seg);
 	u->seg->set_durable = 1;
+	seg_account_end_locked(u->st, u->seg);
 	pthread_mutex_unlock(&u->st->lock);
 	workq_submit(u->st->uploadq, upload_source, u);
 }
