@@ -15,6 +15,8 @@ PASS=$SCRATCH/pass
 K=4 M=2
 OPTS=${OPTS:-} # more -o options for mount_drive
 
+# `| grep -q` ends before its input does, and pipefail then calls it a failure of the writer that meets the closed pipe. This reads all of it.
+has() { grep -c "$@" >/dev/null; }
 say() { echo "$TEST: $*"; }
 fail() { echo "$TEST: FAILED: $*" >&2; exit 1; }
 skip() { echo "$TEST: skipped: $*"; exit 77; }
