@@ -17,8 +17,9 @@ MESON_OPTIONS ?=
 TEST_JOBS ?= 2
 export TEST_JOBS
 SANITIZED_TESTS ?= cmd dispersal posix kill
-# All of the unit tests, and a mount.
-TSAN_UNIT ?=
+# What has threads of its own (but for tests that change failpoints while threads run: those are set without a lock), and a mount.
+TSAN_UNIT ?= check_workq check_backends check_layers check_file check_fanout check_hedge check_health check_http check_guard check_meta_crash check_volume_threads \
+	check_volume_space check_segstore check_segstore_heal check_control check_fuse
 TSAN_TESTS ?= cmd
 
 .NOTPARALLEL: # ninja is parallel enough; packages come before the build
