@@ -30,11 +30,18 @@ class Model:
         f["prefix"] = prefix
 
     def acked(self, name):
-        self.files[name]["acked"] = len(self.files[name]["versions"]) - 1
+        self.files[name].update(acked=len(self.files[name]["versions"]) - 1, doubt=False)
+
+    def doubt(self, before):
+        """A call of this step failed: what it tried since may have happened or not, and no later sync says more."""
+        for n, f in self.files.items():
+            if len(f["versions"]) != before.get(n, 0):
+                f["doubt"] = True
 
     def sure(self):
-        for n in self.files:
-            self.acked(n)
+        for n, f in self.files.items():
+            if not f.get("doubt"):
+                self.acked(n)
 
     def save(self, path):
         pack = lambda b: None if b is None else base64.b64encode(b).decode()
@@ -79,10 +86,12 @@ def work(mnt, model_path):
     at = lambda n: os.path.join(mnt, n)
 
     def step(what, fn):
+        before = {n: len(f["versions"]) for n, f in m.files.items()}
         try:
             fn()
         except OSError as e:
             m.errors.append(f"{what}: {e.strerror}")
+            m.doubt(before)
         except MemoryError:
             pass
 
